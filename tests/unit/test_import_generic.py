@@ -236,7 +236,9 @@ def test_photos_are_copied_however_their_paths_are_written(source: Path) -> None
 def test_a_column_can_be_set_to_nothing(source: Path) -> None:
     options = ImportOptions({"items": "items.jsonl"}, ("items.item_id=id",), ("items.image=",))
     assert import_generic(source, source.parent / "data", options).photos.not_found == 0
-    assert {row["image"] for row in read_rows(source.parent / "data" / "items.parquet")} == {""}
+    rows = read_rows(source.parent / "data" / "items.parquet")
+    assert {row["image"] for row in rows} == {""}
+    assert not any("source_image" in row for row in rows), "the words of the paths would be attributes"
 
 
 def test_no_images_copies_no_photos(source: Path) -> None:

@@ -155,7 +155,9 @@ items:
   map: {item_id: Nr, title: [Name, Kurz], price: preis}
   set: {image: "fotos/{Nr}.jpg", available: "true", shop: Bremen, description: ""}
 """
-    found = read_items(tmp_path / "data", "Nr;Name;Kurz;Preis;Farbe\n1;;Lampe;9,5;rot\n", contract=contract)
+    found = read_items(
+        tmp_path / "data", "Nr;Name;Kurz;Preis;Farbe;Description\n1;;Lampe;9,5;rot;weg\n", contract=contract
+    )
     assert found.rows == [
         {
             "item_id": "1", "title": "Lampe", "price": "9,5", "image": "fotos/1.jpg", "available": "true",

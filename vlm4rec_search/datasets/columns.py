@@ -43,6 +43,7 @@ class ColumnMatch:
         templates: column of the table -> pieces of its text: fixed text, and the column of the file behind it or None.
         first: column of the table -> separator of a list of which the first element is taken.
         lists: columns of the table with JSON lists of which the first element is taken.
+        dropped: columns of the file in whose place the declaration sets nothing.
         notes: columns that were matched although their names differ.
         warnings: columns that look as if they belonged to the contract, and are not used.
     """
@@ -51,6 +52,7 @@ class ColumnMatch:
     templates: Mapping[str, list[tuple[str, str | None]]] = field(default_factory=dict)
     first: Mapping[str, str] = field(default_factory=dict)
     lists: frozenset[str] = frozenset()
+    dropped: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -151,7 +153,12 @@ def match_columns(
             one_day = advice(table, {}, {"timestamp": "2020-01-01"})
             message += f"; for a log without times, which says nothing about recency, {one_day}"
         raise UsageError(one_line(message))
-    return ColumnMatch(sources, templates, dict(declared.first), notes=tuple(notes), warnings=tuple(warnings))
+    dropped = frozenset(
+        name for target, text in declared.set.items() if not text for name in by_key.get(name_key(target), ())
+    )
+    return ColumnMatch(
+        sources, templates, dict(declared.first), dropped=dropped, notes=tuple(notes), warnings=tuple(warnings)
+    )
 
 
 def shared_names(columns: Sequence[str], known: Iterable[str]) -> dict[str, str]:

@@ -97,6 +97,7 @@ class Records:
     def others(self, match: ColumnMatch) -> list[str]:
         """Return the columns of the file that are no column of the table, or only a part of which is."""
         taken = {name for target, names in match.sources.items() if target not in match.shortened for name in names}
+        taken |= match.dropped
         return [name for name in self.values if name not in taken]
 
     def attributes(self, match: ColumnMatch, table_columns: Sequence[str]) -> str:
