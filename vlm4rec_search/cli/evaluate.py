@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 @click.option("--tables/--no-tables", default=True, show_default=True, help="Also try half-lives, windows and words.")
 @click.option("--candidates", type=click.Choice(["known", "all"]), default="known", show_default=True,
               help="Rank items that were taken before the cut (known), or the whole catalogue (all).")  # fmt: skip
-@click.option("--users", "sample", type=click.IntRange(min=100), metavar="N",
-              help="The most shoppers, drawn at random; default: 3,000.")  # fmt: skip
+@click.option("--users", "sample", type=click.IntRange(min=300), metavar="N",  # a choice needs 100, of any window
+              help="The most shoppers, drawn at random, a third of them for each window; default: 3,000.")  # fmt: skip
 @json_option
 def tune(target: Path, version: str, tables: bool, candidates: str, sample: int | None, as_json: bool) -> None:
     """Choose fusion, weights, depth, profile, half-lives and windows on the shop's own history.
