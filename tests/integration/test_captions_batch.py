@@ -264,34 +264,38 @@ def test_answers_beyond_reason_are_failures_of_their_own(tmp_path: Path) -> None
 
 def test_unknown_and_broken_lines_are_counted_kept_and_read_later(tmp_path: Path) -> None:
     file, output = tmp_path / "a.jsonl", tmp_path / "out.jsonl"
-    with serving(describe) as server:
+    with serving(describe) as server:  # to the end: the server of another test could get its port
         settings = write_settings(tmp_path / "shop", server)
         export_batch(settings, file, limit=3)
         answers = {line["custom_id"]: line for line in run_batch(file, server.url, output)}
-    asked = [json.loads(line)["custom_id"] for line in file.read_text().splitlines()]
-    output.write_text("".join(json.dumps(answers[each]) + "\n" for each in asked))  # answers come in any order
-    other = write_catalogue(
-        tmp_path / "other", *ITEMS[3:], **settings.model_dump(include={"captioner", "openai_url", "caption_canary"})
-    )
-    whole = output.read_bytes()
-    output.write_bytes(whole[: whole.rindex(b'"usage"')])
-    imported = import_batch(other, [output])
-    assert (imported.computed, imported.unknown, imported.broken) == (
-        0,
-        2,
-        ["out.jsonl, line 3 (the last one, cut off)"],
-    )
-    rows = [("i00", "images/i00.png", "Item i00", "things")]
-    Image.new("RGB", (8, 8), ITEMS[0][1]).save(other.data_dir / "images" / "i00.png")
-    with duckdb.connect(str(other.warehouse)) as connection:
-        connection.executemany("INSERT INTO staging.items VALUES (?, ?, ?, ?)", rows)
-    later = import_batch(other, [output])
-    assert (later.computed, later.known, later.unknown) == (1, 1, 1), "the kept answer is read when its item is there"
-    assert import_batch(settings, [output]).in_batch == 1, "the item of the broken line still waits"
-    requests = import_batch(settings, [file])
-    assert (requests.failed, len(requests.broken), requests.in_batch) == (0, 3, 1), "a file of requests has no answers"
-    assert export_batch(settings, tmp_path / "b.jsonl", again=True, limit=1).requests == 1
-    assert read_requests(tmp_path / "b.jsonl")[0]["custom_id"] == asked[2]
+        asked = [json.loads(line)["custom_id"] for line in file.read_text().splitlines()]
+        output.write_text("".join(json.dumps(answers[each]) + "\n" for each in asked))  # answers come in any order
+        other = write_catalogue(
+            tmp_path / "other", *ITEMS[3:], **settings.model_dump(include={"captioner", "openai_url", "caption_canary"})
+        )
+        whole = output.read_bytes()
+        output.write_bytes(whole[: whole.rindex(b'"usage"')])
+        imported = import_batch(other, [output])
+        assert (imported.computed, imported.unknown, imported.broken) == (
+            0,
+            2,
+            ["out.jsonl, line 3 (the last one, cut off)"],
+        )
+        rows = [("i00", "images/i00.png", "Item i00", "things")]
+        Image.new("RGB", (8, 8), ITEMS[0][1]).save(other.data_dir / "images" / "i00.png")
+        with duckdb.connect(str(other.warehouse)) as connection:
+            connection.executemany("INSERT INTO staging.items VALUES (?, ?, ?, ?)", rows)
+        later = import_batch(other, [output])
+        assert (later.computed, later.known, later.unknown) == (1, 1, 1), (
+            "the kept answer is read when its item is there"
+        )
+        assert import_batch(settings, [output]).in_batch == 1, "the item of the broken line still waits"
+        requests = import_batch(settings, [file])
+        assert (requests.failed, len(requests.broken), requests.in_batch) == (0, 3, 1), (
+            "a file of requests has no answers"
+        )
+        assert export_batch(settings, tmp_path / "b.jsonl", again=True, limit=1).requests == 1
+        assert read_requests(tmp_path / "b.jsonl")[0]["custom_id"] == asked[2]
 
 
 def test_an_answer_for_an_item_that_has_changed_is_kept(tmp_path: Path) -> None:

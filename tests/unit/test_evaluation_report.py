@@ -69,7 +69,7 @@ def test_titles_are_text_and_photos_are_inside(tmp_path: Path) -> None:
     assert all(source.startswith(("data:image/jpeg;base64,", "data:,")) for source in tags.sources)
     assert "co-purchase finds best what users took next: nDCG@10 0." in page
     assert "significantly better than every other system." in page
-    assert "Items that the same shoppers took as those of the history." in page
+    assert "Items that the same shoppers took as those of the history, by the plain cosine." in page
     assert "Leave-one-out leaks in time" in page
     assert (
         page.count("what users took next?</h1>"),
