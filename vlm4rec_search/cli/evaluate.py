@@ -292,12 +292,12 @@ def _print(results: "Results", world: str) -> None:
         tables = [
             _table(here, on, *columns) for columns in ((_SHOWN, _SHARES), (("nDCG@10",), _SHARES), (("nDCG@10",), {}))
         ]
-        console.print(next((table for table in tables if _fits(table, console)), tables[-1]))
+        console.print(_widest(tables, console))
     if gains := _gains(results):
         console.print()
         pairs = len(results.differences["nDCG@10"])
         tables = [_against(gains, pairs, with_interval) for with_interval in (True, False)]
-        console.print(next((table for table in tables if _fits(table, console)), tables[-1]))
+        console.print(_widest(tables, console))
     for line in _repeats(results):
         console.print(line, highlight=False, soft_wrap=True)
     for line in effect(results):
@@ -325,12 +325,17 @@ def _pairs(mapping: object) -> list[tuple[str, str]]:
     return [(str(name), str(value)) for name, value in mapping.items()] if isinstance(mapping, dict) else []
 
 
-def _fits(table: "Table", console: "Console") -> bool:
-    """Return whether no word, such as a name, has to be broken on this console."""
+def _widest(tables: "Sequence[Table]", console: "Console") -> "Table":
+    """Return the first table of which no word, such as a name, has to be broken on this console, else the last."""
     from rich.measure import Measurement
 
     unbounded = console.options.update(max_width=_UNBOUNDED)
-    return Measurement.get(console, unbounded, table).minimum <= console.width
+    for table in tables:
+        for column in table.columns[1:]:  # rich would count the longest word of a number with its interval
+            column.min_width = max(len(str(cell)) for cell in (column.header, *column.cells))
+        if Measurement.get(console, unbounded, table).minimum <= console.width:
+            return table
+    return tables[-1]
 
 
 def _table(rows: "list[Row]", on: str, sure: Sequence[str], shown_shares: Mapping[str, str]) -> "Table":
@@ -361,8 +366,6 @@ def _table(rows: "list[Row]", on: str, sure: Sequence[str], shown_shares: Mappin
         setting = _setting(cells[name, "nDCG@10"])
         shares = [f"{cells[name, metric].value or 0.0:.0%}" for metric in shown_shares.values()]
         table.add_row(Text(f"{name} ({setting})" if setting else name), *numbers, *shares)
-    for column in table.columns[1:]:  # rich would count the longest word of a number with its interval
-        column.min_width = max(len(str(cell)) for cell in (column.header, *column.cells))
     return table
 
 
@@ -404,6 +407,4 @@ def _against(gains: "Sequence[Difference]", pairs: int, with_interval: bool) -> 
         interval = f" [{each.low:+.4f} {each.high:+.4f}]" if with_interval else ""
         p = f"{each.corrected:.3f}" if each.corrected >= 0.0005 else "<0.001"
         table.add_row(Text(each.b), Text(f"{each.difference:+.4f}{interval}"), p, verdict)
-    for column in table.columns[1:]:
-        column.min_width = max(len(str(cell)) for cell in (column.header, *column.cells))
     return table
