@@ -105,6 +105,17 @@ def test_a_hide_pushes_its_like_away(client: httpx.Client) -> None:
     assert after["c"] > after["a"], "a resembles d, c does not"
 
 
+def test_a_service_knows_what_the_shop_declares(embedded: Backend, tmp_path: Path) -> None:
+    embedded.publish(given(documents()))
+    (tmp_path / "contract.yaml").write_text("values: {events: {Nicht interessant: hide}, nothing: {user_id: [gast]}}")
+    settings = settings_of(embedded, tmp_path).model_copy(update={"data_dir": tmp_path})
+    with Service(settings, 5.0) as service, serving(service) as client:
+        post(client, event("1", "Nicht interessant", "e", "gast", client_id="new"))
+        assert service.recent("new").hidden == ("e",)
+        refused = client.post("/v1/events", json={"events": [event("2", "click", "a", "gast")]})
+    assert (refused.status_code, "give a user_id, or a client_id" in refused.text) == (422, True)
+
+
 def test_the_lag_is_the_age_of_the_oldest_event_that_the_live_release_lacks(embedded: Backend, tmp_path: Path) -> None:
     embedded.publish(given(documents()))
     settings = settings_of(embedded, tmp_path)

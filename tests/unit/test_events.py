@@ -12,11 +12,14 @@ from helpers.macro_sql import macros
 
 from vlm4rec_search.common.erase import erase_rows
 from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.common.settings import ExplicitSettings
+from vlm4rec_search.datasets.declarations import load_declarations
 from vlm4rec_search.datasets.events.compaction import INTERACTIONS, OTHERS, compact, event_files
 from vlm4rec_search.datasets.events.event import WrongEventError, kind_of, meaning, parse_event
 from vlm4rec_search.datasets.events.log import EventLog, Recent
 from vlm4rec_search.datasets.importers.ubi import EventSummary, import_events
 from vlm4rec_search.datasets.raw import inspect
+from vlm4rec_search.pipeline.served_log import create_served_tables
 
 NOW = datetime.now(UTC)
 
@@ -77,6 +80,34 @@ def test_the_words_for_kinds_of_events_are_those_of_a_plan() -> None:
     meant = {"impression": "shown", "remove": "seen", "hide": "against", "dislike": "against", "return": "against"}
     assert {kind: meaning(kind) for kind in ("view", "cart", *meant)} == {"view": "for", "cart": "for", **meant}
     assert meaning("notInterested") == meaning("Not interested") == "against"
+
+
+def test_words_that_the_shop_declares_come_first(tmp_path: Path) -> None:
+    (tmp_path / "contract.yaml").write_text(
+        "values: {events: {Nicht interessant: hide, Gesehen: impression, Kauf: buy, view: impression}}"
+    )
+    declared = load_declarations(tmp_path).values.events
+    settings = ExplicitSettings(data_dir=tmp_path, served=tmp_path / "served")
+    log = EventLog(settings.events_file, declared)
+    keep(log, event("1", "Nicht interessant", "a"), event("2", "gesehen", "b"), event("3", "Kauf", "c", query_id="q"))
+    keep(log, event("4", "view", "d"))
+    assert log.recent("u1", None, NOW.replace(tzinfo=None)) == Recent(("c",), ("a",), ())
+    with duckdb.connect() as connection:
+        create_served_tables(connection, settings)
+        kinds = connection.sql("SELECT kind FROM served.events ORDER BY event_id").fetchall()
+        bought = connection.sql("SELECT item_id, was_bought FROM served.outcomes").fetchall()
+    assert kinds == [("hide",), ("impression",), ("purchase",), ("impression",)]
+    assert bought == [("c", True)]
+    assert [row[0] for row in rows(settings.events_folder, INTERACTIONS)] == ["1", "3"]
+
+
+def test_a_word_for_nothing_is_no_shopper() -> None:
+    sent = event("1", user_id="undefined", client_id="c1")
+    assert parse_event(sent)[0].shopper == "c1"
+    assert parse_event({**sent, "user_id": "0"}, ("0",))[0].shopper == "c1"
+    assert parse_event(sent, ("0",))[0].shopper == "undefined"
+    with pytest.raises(WrongEventError, match="give a user_id, or a client_id"):
+        parse_event({**sent, "client_id": "null\u200b"})
 
 
 def test_an_id_is_kept_once_also_after_it_went_into_a_file(tmp_path: Path) -> None:
@@ -144,7 +175,7 @@ def test_ubi_files_are_imported_an_id_once_at_the_time_of_the_events(tmp_path: P
     hit = {"_id": "9", "_source": {key: value for key, value in event("x").items() if key != "event_id"}}
     lines = [event("1", timestamp=old), event("1"), {"action_name": "click"}, hit, [], event("2")]
     (tmp_path / "ubi_events.jsonl").write_text("\n".join([*map(json.dumps, lines), "{", ""]))
-    assert import_events(tmp_path, log) == EventSummary(
+    assert import_events(tmp_path, log, ()) == EventSummary(
         3,
         1,
         {
@@ -156,7 +187,7 @@ def test_ubi_files_are_imported_an_id_once_at_the_time_of_the_events(tmp_path: P
     assert event_files(tmp_path / "events", INTERACTIONS)[0].stem == "2025-03-01"
     assert [row[0] for row in rows(tmp_path / "events", INTERACTIONS)] == ["1", "2", "9"]
     with pytest.raises(UsageError, match="holds no file of events"):
-        import_events(tmp_path / "events", log)
+        import_events(tmp_path / "events", log, ())
 
 
 def test_a_shopper_can_be_forgotten_and_does_not_come_back(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from helpers.macro_sql import macros
 from helpers.staged import Staged, stage
 
 from vlm4rec_search.common.errors import UsageError
-from vlm4rec_search.datasets.records import MARKERS, WORDS
+from vlm4rec_search.common.text_forms import MARKERS, WORDS
 
 LOG = "user_id,item_id,timestamp\nu,1,2024-01-01\n"
 CATALOGUE = "item_id,title\n1,Lamp\n2,Mug\n"

@@ -224,11 +224,13 @@ def ubi(source: Path, as_json: bool) -> None:
     Example: vlm4rec import ubi exports
     """
     from vlm4rec_search.common.settings import settings
+    from vlm4rec_search.datasets.declarations import load_declarations
     from vlm4rec_search.datasets.events.log import EventLog
     from vlm4rec_search.datasets.importers.ubi import import_events
 
+    nobody = load_declarations(settings().data_dir).values.words_for_nothing("user_id")
     log = EventLog(settings().events_file)
-    summary = import_events(source, log)
+    summary = import_events(source, log, nobody)
     if as_json:
         echo_json(summary)
         return

@@ -1,8 +1,15 @@
-"""One form for texts that look alike: ids, filters and names of files come from many keyboards and file systems."""
+"""One form for texts that look alike, from many keyboards and file systems, and the words that stand for nothing."""
 
 import re
 import unicodedata
 
+MARKERS = (
+    r"\N", "NULL", "null", "(null)", "nan", "NaN", "NAN", "<NA>", "#N/A", "#NV", "#REF!", "#VALUE!", "#NAME?",
+    "#DIV/0!", "[null]", "NaT", "undefined", "(not set)",
+)  # fmt: skip
+"""What programs write for nothing, as in `macros/cleaning.py`: of several columns another one is taken."""
+WORDS = ("None", "N/A", "n/a", "N.A.", "n.a.", "-", "--")
+"""What people write for nothing outside of attributes, as in `macros/cleaning.py`."""
 _PLAIN = re.compile(r"[!-~]+(?: [!-~]+)*")
 _SPACES = re.compile(r"[\t\n\f\r \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+")
 _NARROW = {wide: wide - 0xFEE0 for wide in range(0xFF01, 0xFF5F)}  # full-width forms of the signs from ! to ~

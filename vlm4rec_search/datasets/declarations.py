@@ -21,8 +21,9 @@ from zoneinfo import available_timezones
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from vlm4rec_search.common.text_forms import MARKERS, WORDS
 from vlm4rec_search.common.yaml_files import read_yaml
-from vlm4rec_search.datasets.events.event import kind_of
+from vlm4rec_search.datasets.events.event import kind_of, one_word
 
 CONTRACT_FILE = "contract.yaml"
 """Name of the file in a data folder."""
@@ -211,6 +212,10 @@ class Values(Section):
     mend_texts: bool = False
     """Whether texts of items that are UTF-8 read as Windows-1252, such as CafÃ©, are decoded once more."""
 
+    def words_for_nothing(self, column: str) -> tuple[str, ...]:
+        """Return the words for nothing in a column of the contract."""
+        return self.nothing.get(column, self.nothing.get("all", (*MARKERS, *WORDS)))
+
     @model_validator(mode="before")
     @classmethod
     def _expand_locale(cls, content: Any) -> Any:
@@ -289,11 +294,6 @@ def template_parts(template: str) -> list[tuple[str, str | None]]:
     if any(name == "" or form or conversion for _, name, form, conversion in parts):
         raise ValueError(f"{template!r}: braces hold the name of a column")
     return [(text, name) for text, name, _, _ in parts]
-
-
-def one_word(event: str) -> str:
-    """Return an event type as the macro `@event_name` spells it: add_to_cart for "Add to Cart" and `addToCart`."""
-    return re.sub(r"[\W_]+", "_", re.sub("([a-z])([A-Z])", r"\1_\2", event).lower()).strip("_")
 
 
 def _minutes(name: str, offset: Any) -> int:

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from vlm4rec_search.common.errors import RunError, UsageError, one_line
 from vlm4rec_search.common.sql import quote_name, quote_text
+from vlm4rec_search.common.text_forms import MARKERS
 from vlm4rec_search.datasets.columns import ColumnMatch, plain_name, unique_names
 from vlm4rec_search.datasets.declarations import TableDeclaration
 from vlm4rec_search.datasets.dialects import (
@@ -43,13 +44,6 @@ _FLOATS = ("FLOAT", "DOUBLE")
 _EXACT = 2**53  # up to here a float holds every whole number
 _NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 _NUMBERS = ("price", "value")  # columns of numbers
-MARKERS = (
-    r"\N", "NULL", "null", "(null)", "nan", "NaN", "NAN", "<NA>", "#N/A", "#NV", "#REF!", "#VALUE!", "#NAME?",
-    "#DIV/0!", "[null]", "NaT", "undefined", "(not set)",
-)  # fmt: skip
-"""What programs write for nothing, as in `macros/cleaning.py`: of several columns another one is taken."""
-WORDS = ("None", "N/A", "n/a", "N.A.", "n.a.", "-", "--")
-"""What people write for nothing outside of attributes, as in `macros/cleaning.py`."""
 _BROKEN = pa.schema([("line", pa.int64()), ("reason", pa.string()), ("record", pa.string())])
 
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.sql import quote_text
+from vlm4rec_search.datasets.declarations import load_declarations
 from vlm4rec_search.datasets.events.compaction import INTERACTIONS, OTHERS, compact, event_files
 from vlm4rec_search.datasets.events.event import kind_of
 
@@ -81,9 +82,11 @@ def create_served_tables(connection: duckdb.DuckDBPyConnection, settings: Settin
         settings: name the files of the service, which need not exist.
 
     Raises:
+        UsageError: the declarations of the data folder cannot be read.
         RunError: a file of the service cannot be read.
     """
-    compact(settings.events_file, settings.events_folder)
+    declared = load_declarations(settings.data_dir).values.events
+    compact(settings.events_file, settings.events_folder, declared)
     connection.execute(_CREATE)
     for pages in _read_pages(settings.served_file):
         connection.register("pages", pages)
@@ -92,8 +95,9 @@ def create_served_tables(connection: duckdb.DuckDBPyConnection, settings: Settin
     files = [path for kind in (INTERACTIONS, OTHERS) for path in event_files(settings.events_folder, kind)]
     if files:
         names = ", ".join(quote_text(str(path)) for path in files)
-        actions = connection.sql(f"SELECT DISTINCT event_type FROM READ_PARQUET([{names}])").fetchall()  # noqa: S608
-        kinds = {"event_type": [name for (name,) in actions], "kind": [kind_of(name) for (name,) in actions]}
+        found = connection.sql(f"SELECT DISTINCT event_type FROM READ_PARQUET([{names}])").fetchall()  # noqa: S608
+        actions = [name for (name,) in found]
+        kinds = {"event_type": actions, "kind": [kind_of(name, declared) for name in actions]}
         connection.register("kinds", pa.table(kinds))
         connection.execute(_ADD_EVENTS.format(files=names))
         connection.unregister("kinds")

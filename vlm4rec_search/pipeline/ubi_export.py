@@ -25,6 +25,7 @@ from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.sql import quote_text
 from vlm4rec_search.common.sqlite import open_shared
+from vlm4rec_search.datasets.declarations import load_declarations
 from vlm4rec_search.datasets.events.compaction import INTERACTIONS, OTHERS, compact, event_files
 from vlm4rec_search.indexes.opensearch.bulk import delete_documents
 from vlm4rec_search.indexes.opensearch.connection import connect, server_errors
@@ -202,7 +203,7 @@ def _queries(path: Path, begin: int) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _events(settings: Settings, begin: int) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the id and the document of each event behind a number."""
-    compact(settings.events_file, settings.events_folder)
+    compact(settings.events_file, settings.events_folder, load_declarations(settings.data_dir).values.events)
     files = [path for kind in (INTERACTIONS, OTHERS) for path in event_files(settings.events_folder, kind)]
     if not files:
         return

@@ -40,7 +40,8 @@ def project_variables(settings: Settings) -> dict[str, str | float | None]:
     """
     check_warehouse_name(settings.warehouse)
     check_writable(settings.warehouse)
-    if moved := compact(settings.events_file, settings.events_folder):
+    values = load_declarations(settings.data_dir).values
+    if moved := compact(settings.events_file, settings.events_folder, values.events):
         logger.info("%s new events are in %s", f"{moved:,}", settings.events_folder)
     ranking = load_ranking(settings.ranking)
     images = settings.image_encoder
@@ -57,7 +58,7 @@ def project_variables(settings: Settings) -> dict[str, str | float | None]:
             logger.warning("%s", warning)
     return {
         **{f"{table.table}_file": table.version for table in tables},
-        "declared_values": variable(load_declarations(settings.data_dir).values),
+        "declared_values": variable(values),
         "photos": photos,
         "as_of": settings.as_of.isoformat(sep=" ") if settings.as_of else None,
         **captions,

@@ -14,6 +14,7 @@ from typing import Any, Self
 from vlm4rec_search.common.errors import RunError, UsageError, Vlm4recError
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.text_forms import normal_form
+from vlm4rec_search.datasets.declarations import load_declarations
 from vlm4rec_search.datasets.events.event import WrongEventError, parse_event
 from vlm4rec_search.datasets.events.log import EventLog, Recent
 from vlm4rec_search.indexes import open_index_of, open_releases
@@ -91,7 +92,9 @@ class Service:
         """
         self.settings, self.rankings = settings, dict(rankings or {})
         self.journal = Journal(settings.served_file)
-        self.events = EventLog(settings.events_file)
+        values = load_declarations(settings.data_dir).values
+        self.events = EventLog(settings.events_file, values.events)
+        self._nobody = values.words_for_nothing("user_id")
         url, seconds = settings.index_url, min(settings.search_read_timeout, settings.search_deadline)
         with ExitStack() as opened:
             self.all_releases = opened.enter_context(open_releases(url, settings))
@@ -194,7 +197,7 @@ class Service:
         parsed, rejected = [], []
         for index, content in enumerate(batch.events):
             try:
-                parsed.append(parse_event(content))
+                parsed.append(parse_event(content, self._nobody))
             except WrongEventError as error:
                 rejected.append(RejectedEvent(index=index, detail=str(error)))
         accepted = self.events.record(parsed) if parsed else 0

@@ -1,7 +1,7 @@
 """Moves events into Parquet files, one for each day of receipt, from which a plan and analysts read them."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +26,7 @@ _AS_INTERACTIONS = """
 """
 
 
-def compact(log_file: Path, folder: Path) -> int:
+def compact(log_file: Path, folder: Path, declared: Mapping[str, str] = {}) -> int:
     """Move the events of a log into `<folder>/interactions/<day>.parquet` and `<folder>/others/<day>.parquet`.
 
     The file of a day is written anew and replaced in one step, each event in it once; only then does the log take note.
@@ -35,6 +35,7 @@ def compact(log_file: Path, folder: Path) -> int:
     Args:
         log_file: see `EventLog`; without it nothing is done.
         folder: created where it is missing.
+        declared: kinds of the shop's own words for actions, see `Values.events`.
 
     Returns:
         Number of events that were moved.
@@ -52,7 +53,7 @@ def compact(log_file: Path, folder: Path) -> int:
         waiting = log.waiting(newest)  # once more: another process may have moved them meanwhile
         days: dict[tuple[str, str], list[tuple[object, ...]]] = {}
         for row in waiting:
-            days.setdefault(_place(dict(zip(COLUMNS, row, strict=True))), []).append(row)
+            days.setdefault(_place(dict(zip(COLUMNS, row, strict=True)), declared), []).append(row)
         for (kind, day), rows in days.items():
             _add(folder / kind / f"{day}.parquet", rows)
         log.forget_compacted(newest)
@@ -78,8 +79,8 @@ def event_files(folder: Path, kind: str) -> list[Path]:
     return sorted((folder / kind).glob("[0-9]*.parquet"))
 
 
-def _place(event: dict[str, object]) -> tuple[str, str]:
-    is_interaction = event["item_id"] is not None and meaning(str(event["action_name"])) != "shown"
+def _place(event: dict[str, object], declared: Mapping[str, str]) -> tuple[str, str]:
+    is_interaction = event["item_id"] is not None and meaning(str(event["action_name"]), declared) != "shown"
     day = datetime.fromtimestamp(float(str(event["received_at"])), UTC).date()
     return (INTERACTIONS if is_interaction else OTHERS), day.isoformat()
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, Self
 
@@ -15,10 +15,12 @@ from pydantic import (
     StrictInt,
     StringConstraints,
     ValidationError,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
-from vlm4rec_search.common.text_forms import normal_form
+from vlm4rec_search.common.text_forms import MARKERS, WORDS, normal_form
 
 LATEST = timedelta(days=1)  # after the receipt: a plan refuses later times as well
 LONGEST = 10_000  # characters of an event as JSON
@@ -99,6 +101,12 @@ class Event(_Part):
     query_id: Text | None = None
     event_attributes: _Attributes | None = None
 
+    @field_validator("user_id", "client_id")
+    @classmethod
+    def _is_nobody(cls, name: str | None, info: ValidationInfo[Collection[str]]) -> str | None:
+        """Take a word for nothing as absent, as staging does; else all its senders were one shopper."""
+        return None if name is not None and normal_form(name) in info.context else name
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if not self.shopper:
@@ -134,8 +142,12 @@ class WrongEventError(ValueError):
     """An event cannot be kept; the message says why."""
 
 
-def parse_event(content: Any) -> tuple[Event, str]:
+def parse_event(content: Any, nothing: Collection[str] = (*MARKERS, *WORDS)) -> tuple[Event, str]:
     """Return an event and its whole content as JSON.
+
+    Args:
+        content: an object.
+        nothing: words for nothing in an id of a shopper or browser, see `Values.words_for_nothing`.
 
     Raises:
         WrongEventError: it is not as described.
@@ -145,7 +157,7 @@ def parse_event(content: Any) -> tuple[Event, str]:
     try:
         text = json.dumps(content, ensure_ascii=False, allow_nan=False, sort_keys=True)
         text.encode()  # refuses half of a pair of escapes
-        event = Event.model_validate(content)
+        event = Event.model_validate(content, context=nothing)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -160,13 +172,25 @@ def parse_event(content: Any) -> tuple[Event, str]:
     return event, text
 
 
-def kind_of(action_name: str) -> str:
-    """Return the kind of an action, such as cart for add_to_cart; of an unknown one its name, as a plan spells it."""
-    spread = re.sub("([a-z])([A-Z])", r"\1_\2", action_name).lower()
-    word = re.sub(r"[\W_]+", "_", spread).strip("_")
-    return _KINDS.get(word, word)
+def one_word(event: str) -> str:
+    """Return an event type as the macro `@event_name` spells it: add_to_cart for "Add to Cart" and `addToCart`."""
+    return re.sub(r"[\W_]+", "_", re.sub("([a-z])([A-Z])", r"\1_\2", event).lower()).strip("_")
 
 
-def meaning(action_name: str) -> Meaning:
-    """Return what an action says of its item: for it, against it, only that it was seen, or only that it was shown."""
-    return _MEANINGS.get(kind_of(action_name), "for")
+def kind_of(action_name: str, declared: Mapping[str, str] = {}) -> str:
+    """Return the kind of an action, such as cart for add_to_cart; of an unknown one its name, as a plan spells it.
+
+    Args:
+        action_name: in any spelling.
+        declared: kinds of the shop's own words, see `Values.events`; they come first.
+    """
+    word = one_word(action_name)
+    return declared.get(word, _KINDS.get(word, word))
+
+
+def meaning(action_name: str, declared: Mapping[str, str] = {}) -> Meaning:
+    """Return what an action says of its item: for it, against it, only that it was seen, or only that it was shown.
+
+    The arguments are those of `kind_of`.
+    """
+    return _MEANINGS.get(kind_of(action_name, declared), "for")

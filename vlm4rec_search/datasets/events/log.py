@@ -1,7 +1,7 @@
 """The log of events: a SQLite file that several processes share. What `record` has returned for is on the disk."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -61,13 +61,18 @@ class Recent:
 class EventLog:
     """Keeps events; several threads and processes may write at once."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, declared: Mapping[str, str] = {}) -> None:
         """Open or create a file.
+
+        Args:
+            path: of the file.
+            declared: kinds of the shop's own words for actions, see `Values.events`.
 
         Raises:
             RunError: its folder cannot be written, or the file is not such a log.
         """
-        self.path, self._file = path, SharedFile(path, "the events in", _PATIENCE, "FULL", _CREATE)
+        self.path, self._declared = path, declared
+        self._file = SharedFile(path, "the events in", _PATIENCE, "FULL", _CREATE)
 
     def record(self, events: Sequence[tuple[Event, str]], as_happened: bool = False) -> int:
         """Keep the events whose ids are new, in one transaction that is on the disk on return; return their number.
@@ -117,8 +122,9 @@ class EventLog:
         for item_id, action, happened_at, received_at, is_compacted in rows:
             # A plan moves all events into files before it reads them: one that still waits is in no table.
             is_known = is_compacted and received_at <= made and happened_at <= until
-            if not is_known and meaning(action) != "shown":
-                last.setdefault(item_id, meaning(action))
+            meant = meaning(action, self._declared)
+            if not is_known and meant != "shown":
+                last.setdefault(item_id, meant)
         by = {each: tuple(item for item, of_item in last.items() if of_item == each) for each in ("for", "against")}
         others = tuple(item for item, of_item in last.items() if of_item == "seen")
         return Recent(by["for"], by["against"], others)

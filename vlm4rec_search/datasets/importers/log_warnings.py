@@ -10,9 +10,8 @@ from pathlib import Path
 import duckdb
 
 from vlm4rec_search.common.sql import quote_text
-from vlm4rec_search.datasets.declarations import Values, one_word
+from vlm4rec_search.datasets.declarations import Values
 from vlm4rec_search.datasets.events.event import kind_of
-from vlm4rec_search.datasets.records import MARKERS, WORDS
 
 _WEIGHTS = Path("models/profiles/event_weights.csv")
 _MOST = 1_000  # different texts of a column, the most frequent ones
@@ -38,14 +37,14 @@ def log_warnings(log: duckdb.DuckDBPyRelation, values: Values, weighted: Collect
         contract: the file in which more can be declared.
     """
     words = _counts(log, "event_type") if "event_type" in log.columns else {"": log.shape[0]}
-    nothing = _words_for_nothing(values, "event_type")
-    kinds = {word: "interaction" if word in nothing else _kind(word, values) for word in words}
+    nothing = frozenset({"", *values.words_for_nothing("event_type")})
+    kinds = {word: "interaction" if word in nothing else kind_of(word, values.events) for word in words}
     warnings = _unknown_kinds(words, kinds, weighted, contract) if weighted else []
-    rated = {_kind(word, values) for word in values.rating_events}
+    rated = {kind_of(word, values.events) for word in values.rating_events}
     if "value" in log.columns and (of_ratings := [word for word, kind in kinds.items() if kind in rated]):
         if "event_type" in log.columns:
             log = log.filter(f"COALESCE(TRIM(event_type), '') IN ({', '.join(map(quote_text, of_ratings))})")
-        warnings += _zero_ratings(_counts(log, "value"), _words_for_nothing(values, "value"), contract)
+        warnings += _zero_ratings(_counts(log, "value"), frozenset({"", *values.words_for_nothing("value")}), contract)
     return warnings
 
 
@@ -53,14 +52,6 @@ def _counts(log: duckdb.DuckDBPyRelation, column: str) -> dict[str, int]:
     """Return how often a column has its most frequent texts; NULL counts as the empty one."""
     counts = log.aggregate(f"COALESCE(TRIM({column}), '') AS word, COUNT(*) AS n").order("n DESC, word")
     return dict(counts.limit(_MOST).fetchall())
-
-
-def _kind(word: str, values: Values) -> str:
-    return values.events.get(one_word(word), kind_of(word))
-
-
-def _words_for_nothing(values: Values, column: str) -> frozenset[str]:
-    return frozenset({"", *values.nothing.get(column, values.nothing.get("all", (*MARKERS, *WORDS)))})
 
 
 def _unknown_kinds(

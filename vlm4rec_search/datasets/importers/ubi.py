@@ -3,7 +3,7 @@
 import gzip
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,10 +31,15 @@ class EventSummary:
     rejected: dict[str, str]
 
 
-def import_events(source: Path, log: EventLog) -> EventSummary:
+def import_events(source: Path, log: EventLog, nothing: Collection[str]) -> EventSummary:
     """Keep the events of a file, or of the files `*events*.jsonl` of a folder, each at the time when it happened.
 
     Lines may be events, or hits of a search whose `_source` they are; then `_id` is the event's id where it has none.
+
+    Args:
+        source: file or folder.
+        log: keeps the events.
+        nothing: see `parse_event`.
 
     Raises:
         UsageError: there is no such file, or it cannot be read.
@@ -48,7 +53,7 @@ def import_events(source: Path, log: EventLog) -> EventSummary:
     for path in files:
         for line, content in _lines(path):
             try:
-                batch.append(parse_event(content))
+                batch.append(parse_event(content, nothing))
                 total += 1
             except WrongEventError as error:
                 reasons[str(error)] += 1
