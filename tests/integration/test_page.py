@@ -288,6 +288,19 @@ def test_an_item_is_shown_while_the_file_of_the_release_is_gone(service: Service
         assert "caption by attributes@1" in client.get("/item?item=a").text
 
 
+def test_a_forgotten_shopper_is_not_shown(shop: Embedded, service: Service) -> None:
+    with serving(service, page_token=TOKEN) as client:
+        client.get(f"/unlock?token={TOKEN}")
+        addresses = ("/", "/?find=u", "/rules")
+        assert all("u1" in client.get(address).text for address in addresses)
+        shop.releases.forget({"u1", "u2", "u3"})
+        wait_until(lambda: service.reader().user("u1") is None)
+        views = [client.get(address).text for address in addresses]
+        assert [("u1" in view, "u4" in view) for view in views] == [(False, True)] * 3
+        found = {client.get("/random", follow_redirects=False).headers["location"] for _ in range(9)}
+        assert found == {"/look?user=u4"}
+
+
 def test_the_words_of_a_shopper_are_in_the_order_of_the_api(shop: Embedded, tmp_path: Path) -> None:
     people = users()
     rare, frequent = [{"term": word, "word": word, "weight": weight} for word, weight in (("silk", 0.5), ("red", 1.0))]

@@ -1,7 +1,7 @@
 """What the page shows: the state that an address holds, shoppers, cards of hits, and numbers in words."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from difflib import unified_diff
@@ -272,7 +272,10 @@ def _label(leg: RetrieverPart) -> str:
 
 
 class Shop:
-    """Looks up what the page shows beside answers; several threads may use it at once."""
+    """Looks up what the page shows beside answers; several threads may use it at once.
+
+    `ids` and `sample` are kept for a release, and may name shoppers who were forgotten since: show what `still` leaves.
+    """
 
     def __init__(self, service: Service) -> None:
         """Read from the releases of a service, and from the published copy of the tables where there is one."""
@@ -288,6 +291,11 @@ class Shop:
     def sample(self) -> list[Shopper]:
         """Return up to `SAMPLE` shoppers of the live release."""
         return self._sample(self.service.index.release.name)
+
+    def still(self, user_ids: Iterable[str]) -> Iterator[str]:
+        """Yield the shoppers whom the live release still has, each looked up when it is asked for."""
+        reader = self.service.reader()
+        return (user_id for user_id in user_ids if reader.user(user_id) is not None)
 
     def _read_ids(self, release: str) -> Sequence[str]:
         return self.service.all_releases.users(release, KNOWN_IDS)
