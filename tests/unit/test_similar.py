@@ -27,14 +27,19 @@ def index(folder: Path) -> Iterator[Searcher]:
 
 
 @pytest.mark.usefixtures("hashing_encoder")
-def test_popularity_counts_where_it_is_asked_for(folder: Path) -> None:
-    names = []
-    for more in ([], ["--weight", "popularity=1"]):
-        found = CliRunner().invoke(
-            main, ["similar", "--item", "a", "--index", str(folder), "--explain", "--json", *more]
-        )
-        names.append({leg["name"] for leg in json.loads(found.stdout)["hits"][0]["explanation"]["legs"]})
-    assert names[1] - names[0] == {"popularity"}
+def test_popularity_counts_where_it_is_asked_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rules = folder / "rules.yaml"
+    rules.write_text("scenarios: {plain: {}, loud: {weights: {popularity: 1}}}")
+    monkeypatch.setenv("VLM4REC_RULES", str(rules))
+
+    def names(*more: str) -> set[str]:
+        asked = ["similar", "--item", "a", "--index", str(folder), "--explain", "--json", *more]
+        found = CliRunner().invoke(main, asked)
+        return {leg["name"] for leg in json.loads(found.stdout)["hits"][0]["explanation"]["legs"]}
+
+    without = names()
+    assert names("--scenario", "plain") == names("--scenario", "loud", "--weight", "semantic=1") == without
+    assert names("--weight", "popularity=1") == names("--scenario", "loud") == without | {"popularity"}
 
 
 def test_an_item_that_nobody_bought_with_another_is_told(index: Searcher) -> None:

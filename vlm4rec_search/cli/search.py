@@ -124,7 +124,7 @@ def _read_photo(path: Path) -> bytes:
 @_shared
 def similar(item: str, **options: Any) -> None:
     """Answer one query for an item."""
-    _answer({**options, "weights": ("popularity=0", *options["weights"])}, items=[item])
+    _answer(options, is_similar=True, items=[item])
 
 
 def _split(ids: str) -> list[str]:
@@ -175,17 +175,21 @@ def read_rankings(values: Sequence[str]) -> "dict[str, Ranking]":
     return named
 
 
-def _answer(options: dict[str, Any], **subject: Any) -> None:
+def _answer(options: dict[str, Any], *, is_similar: bool = False, **subject: Any) -> None:
     from vlm4rec_search.common.settings import settings
     from vlm4rec_search.indexes import open_index_of
     from vlm4rec_search.search.query import Query
+    from vlm4rec_search.search.rules import similar_weights
 
     url, as_json, print_request = (options.pop(name) for name in ("url", "as_json", "print_request"))
     weights = dict(_weight(text) for text in options.pop("weights"))
     options |= {"exclude": _split(options["exclude"]), "weights": weights, **subject}
     if options["at"] is not None:
         options["at"] = options["at"].replace(tzinfo=UTC)
-    query = Query(**under_scenario(options.pop("scenario"), options))
+    arguments = under_scenario(options.pop("scenario"), options)
+    if is_similar:
+        arguments["weights"] = similar_weights(arguments)
+    query = Query(**arguments)
     with open_index_of(settings(), url) as index:
         if print_request:
             _print_requests(index.requests(query), as_json)

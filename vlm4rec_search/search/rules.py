@@ -222,6 +222,11 @@ def preset(scenarios: Mapping[str, Scenario], name: str | None, options: Mapping
     return {**scenarios[name].options, **options, "scenario": name}
 
 
+def similar_weights(arguments: Mapping[str, Any]) -> dict[str, float]:
+    """Return the weights of a search for what is like an item: popularity counts where arguments of `preset` say so."""
+    return {"popularity": 0.0, **arguments.get("weights", {})}
+
+
 class RulesFile(BaseModel):
     """The content of a file of rules, read at one moment.
 
