@@ -12,6 +12,8 @@ from vlm4rec_search.search.query import KINDS
     [
         ({}, "needs a user, a text, items or a photo"),
         ({"user": ""}, "user id is empty"),
+        ({"user": "\u200b"}, "user id is empty"),
+        ({"items": ["a", "\u200b"]}, "item id is empty"),
         ({"text": "  "}, "text is empty"),
         ({"text": "x" * 10_001}, "10,001 characters"),
         ({"user": "u", "k": 0}, "k is 0: use a whole number from 1 to 10,000"),
@@ -21,6 +23,7 @@ from vlm4rec_search.search.query import KINDS
         ({"user": "u", "mode": "magic"}, "mode is 'magic'"),
         ({"user": "u", "fusion": "sum"}, "fusion is 'sum'"),
         ({"user": "u", "weights": {"visual": 1.0}}, "weight visual=1.0"),
+        ({"user": "u", "weights": {"\ud800": 1.0}}, "kind of a weight is not UTF-8 text"),
         ({"user": "u", "weights": {"lexical": -1.0}}, "weight lexical=-1.0"),
         ({"user": "u", "weights": {"lexical": float("nan")}}, "weight lexical=nan"),
         ({"user": "u", "weights": {"lexical": 1e308, "semantic": 1e308}}, "use a number from 0 to 1,000,000"),

@@ -124,8 +124,8 @@ def test_an_interrupted_file_leaves_the_old_one(index: Searcher, tmp_path: Path)
 
 def test_ids_of_a_file_are_read_once_in_order(tmp_path: Path) -> None:
     path = tmp_path / "ids.txt"
-    path.write_text("u2\n\n u1 \nu2\n", "utf-8")
-    assert read_users(path) == ["u2", "u1"]
+    path.write_text("u2\n\n u1 \nu2\n\uff55\uff12\nu1\u200b\n\u200b\n", "utf-8")
+    assert read_users(path) == ["u2", "u1"], "the third u2 has full-width signs"
     path.write_text("\n")
     with pytest.raises(UsageError, match="one a line"):
         read_users(path)

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.paths import read_text, replacing_file
 from vlm4rec_search.common.progress import Show, lines
+from vlm4rec_search.common.text_forms import normal_form
 from vlm4rec_search.indexes.many import answer_groups
 from vlm4rec_search.indexes.releases import Releases
 from vlm4rec_search.search.query import Answer, Query
@@ -68,16 +69,18 @@ def all_users(releases: Releases, name: str) -> list[str]:
 
 
 def read_users(path: Path) -> list[str]:
-    """Return the ids of a text file, one a line, each once, in their order.
+    """Return the ids of a text file, one a line, as tables have them, each once, in their order.
+
+    A line without a visible sign is no id.
 
     Raises:
         UsageError: the file cannot be read as UTF-8, or has no id.
     """
     text = read_text(path, "the ids of shoppers in", encoding="utf-8-sig")
-    ids = [line.strip() for line in text.splitlines() if line.strip()]
+    ids = list(filter(None, dict.fromkeys(map(normal_form, text.splitlines()))))
     if not ids:
         raise UsageError(f"{path} has no id of a shopper: write one a line")
-    return list(dict.fromkeys(ids))
+    return ids
 
 
 def write_recommendations(

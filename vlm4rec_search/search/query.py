@@ -104,6 +104,8 @@ class Query:
 
     def __post_init__(self) -> None:
         """Check every value, so that nothing behind it has to."""
+        self._check_lists()
+        self._normalise()
         self._check_subject()
         if self.mode not in get_args(Mode):
             raise UsageError(f"mode is {self.mode!r}: use one of {', '.join(get_args(Mode))}")
@@ -122,19 +124,20 @@ class Query:
         if self.mode in ("behaviour", "ease", "shoppers", "fitted") and self.text is not None:
             raise UsageError("a text has no co-purchases or histories: give a user or items, or use another mode")
         self._check_weights()
-        self._normalise()
         for condition in self.conditions:
             check_utf8("filter", "".join((condition.field, *condition.values)))
 
-    def _check_subject(self) -> None:
-        if self.user is None and not self.has_text_or_photo and not self.items:
-            raise UsageError("a search needs a user, a text, items or a photo: give --user, --text, --items or --photo")
+    def _check_lists(self) -> None:
         for name in ("items", "recent", "hidden"):
             ids_of: Sequence[str] = getattr(self, name)
             if isinstance(ids_of, str) or len(ids_of) > LARGEST_SESSION:
                 raise UsageError(f"{name} is a list of at most {LARGEST_SESSION} item ids")
         if isinstance(self.exclude, str) or len(self.exclude) > LARGEST_EXCLUSION:
             raise UsageError(f"exclude is a list of at most {LARGEST_EXCLUSION:,} item ids")
+
+    def _check_subject(self) -> None:
+        if self.user is None and not self.has_text_or_photo and not self.items:
+            raise UsageError("a search needs a user, a text, items or a photo: give --user, --text, --items or --photo")
         ids = (("item id", item) for item in (*self.items, *self.exclude, *self.recent, *self.hidden))
         fields = (("field", name) for name in (self.collapse, *self.count))
         texts = [("user id", self.user), ("text", self.text), ("item id", self.photo_of), *ids, *fields]
@@ -172,6 +175,7 @@ class Query:
     def _check_weights(self) -> None:
         kinds = get_args(Kind) if self.has_photo else KINDS
         for kind, weight in self.weights.items():
+            check_utf8("kind of a weight", kind)
             if kind not in kinds or not 0 <= weight <= LARGEST_WEIGHT:
                 numbers = f"a number from 0 to {LARGEST_WEIGHT:,}"
                 raise UsageError(f"weight {kind}={weight}: use {numbers} for one of {', '.join(kinds)}")
