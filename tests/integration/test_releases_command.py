@@ -52,10 +52,10 @@ def test_diff_counts_documents_and_the_overlap_of_hits(releases: Releases) -> No
     differences = compare_releases(releases, first, None, 10)
     assert (differences.added, differences.changed, differences.deleted) == (1, 1, 2)
     assert differences.second == releases.live()
-    # all unseen items are hits: u1 has b, c, e, f, then b, e, new; u2 a, b, d, e, f, then a, b, d, e, new;
-    # u3 (has seen f) a, b, c, d, e, then a, b, d, e, new; u4 all six, then a, b, d, e, new
-    assert differences.overlap["semantic"] == pytest.approx((2 / 4 + 4 / 5 + 4 / 5 + 4 / 6) / 4, abs=1e-4)
-    assert differences.users == 4
+    # all unseen items are hits: u1 has b, c, e, f, then b, e, new; u2 a, b, d, e, f, then a, b, d, e, new
+    assert differences.overlap["semantic"] == pytest.approx((2 / 4 + 4 / 5) / 2, abs=1e-4)
+    compared = differences.compared
+    assert (differences.users, compared["semantic"], compared["fitted"]) == (4, 2, 1), "u1 alone has a learned vector"
     dropped = ("dresses", "lamps")  # c and f remain, then new
     rules = [Rule(action="drop", filter=f"category={category}") for category in dropped]
     assert compare_releases(releases, first, None, 10, rules=rules).overlap["semantic"] == 0.0

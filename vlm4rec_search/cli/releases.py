@@ -139,7 +139,8 @@ def diff(first: str, second: str | None, users: int, as_json: bool, url: str | N
     """Compare two releases.
 
     Documents are compared by content, and a sample of users is searched for in both: how many of their hits are the
-    same, and what the hits show. Without SECOND, FIRST is compared with the live release.
+    same, in each mode for users whose profile it can use, and what the hits show. Without SECOND, FIRST is compared
+    with the live release.
 
     Example: vlm4rec releases diff items__v8__all-minilm-l6-v2__20250630t120000000 --users 100
     """
@@ -161,7 +162,7 @@ def diff(first: str, second: str | None, users: int, as_json: bool, url: str | N
         f"documents: {differences.added:,} added, {differences.changed:,} changed, {differences.deleted:,} deleted"
     )
     for mode, share in differences.overlap.items():
-        click.echo(f"top 10, {mode}: {share:.1%} in both releases ({differences.users:,} users)")
+        click.echo(f"top 10, {mode}: {share:.1%} in both releases ({differences.compared[mode]:,} users)")
     one, other = differences.first_exposure, differences.second_exposure
     click.echo(f"shoppers with the same first hit: {one.first_share:.0%} -> {other.first_share:.0%}")
     limits = " -> ".join(dict.fromkeys(f"{each.ubiquitous_above:.0%}" for each in (one, other)))

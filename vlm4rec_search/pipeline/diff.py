@@ -27,8 +27,11 @@ class ReleaseDiff:
     Attributes:
         first, second: names of the releases.
         added, changed, deleted: numbers of documents.
-        users: number of users whose hits were compared.
-        overlap: by mode, the mean share of a user's ten hits that both releases have.
+        users: number of users for whom both releases were searched.
+        overlap: by mode, the mean share of a user's ten hits that both releases have. Users whom neither release
+            answers from the profile are left out, and so is a mode without any other: they get the same fallback
+            whatever the mode.
+        compared: by mode, the number of users of this mean.
         first_exposure, second_exposure: what the top tens of these users show in each release.
     """
 
@@ -39,6 +42,7 @@ class ReleaseDiff:
     deleted: int
     users: int
     overlap: Mapping[str, float]
+    compared: Mapping[str, int]
     first_exposure: Exposure
     second_exposure: Exposure
 
@@ -52,6 +56,7 @@ class ReleaseDiff:
             "deleted": self.deleted,
             "users": self.users,
             "kept": dict(self.overlap),
+            "compared": dict(self.compared),
             "first_exposure": self.first_exposure.to_json(),
             "second_exposure": self.second_exposure.to_json(),
         }
@@ -84,10 +89,12 @@ def compare_releases(
     changes = _count_changes(releases, first, second)
     with releases.open(first, ranking, rules) as before, releases.open(second, ranking, rules) as after:
         sample = _known(after, releases.users(first, users), again)
-        shares = {mode: _mean_overlap(before, after, sample, mode, again) for mode in get_args(Mode)}
-    overlap = {mode: share for mode, share in shares.items() if share is not None}
+        found = {mode: _overlaps(before, after, sample, mode, again) for mode in get_args(Mode)}
+    shares = {mode: each for mode, each in found.items() if each}
+    overlap = {mode: round(float(np.mean(each)), 4) for mode, each in shares.items()}
+    compared = {mode: len(each) for mode, each in shares.items()}
     exposures = [measure_release(releases, name, sample, ranking, rules, again=again) for name in (first, second)]
-    return ReleaseDiff(first, second, *changes, len(sample), overlap, *exposures)
+    return ReleaseDiff(first, second, *changes, len(sample), overlap, compared, *exposures)
 
 
 def _count_changes(releases: Releases, first: str, second: str) -> tuple[int, int, int]:
@@ -110,15 +117,19 @@ def _known(index: Searcher, users: Sequence[str], again: Retrying) -> list[str]:
     return [user for user in users if known[user]]
 
 
-def _mean_overlap(before: Searcher, after: Searcher, users: list[str], mode: Mode, again: Retrying) -> float | None:
-    """Return the mean overlap over the users who have hits, None without such users."""
+def _overlaps(before: Searcher, after: Searcher, users: list[str], mode: Mode, again: Retrying) -> list[float]:
+    """Return the overlap of each user who can be compared."""
     queries = [Query(user=user, mode=mode, k=TOP) for user in users]
     pairs = zip(*(answer_many(index, queries, again) for index in (before, after)), strict=True)
-    shares = [overlap for pair in pairs if (overlap := _overlap(*pair)) is not None]
-    return round(float(np.mean(shares)), 4) if shares else None
+    return [overlap for pair in pairs if (overlap := _overlap(*pair)) is not None]
 
 
 def _overlap(before: Answer, after: Answer) -> float | None:
-    """Return the number of common hits over the larger number of hits, None without any hit."""
+    """Return the number of common hits over the larger number of hits.
+
+    None without any hit, and where both answers are those of a fallback tier.
+    """
+    if "profile" not in (before.tier, after.tier):
+        return None
     first, second = ({hit.item_id for hit in answer.hits} for answer in (before, after))
     return len(first & second) / max(len(first), len(second)) if first or second else None
