@@ -246,6 +246,7 @@ def test_rules_that_touch_nothing_are_reported(releases: Releases) -> None:
         Rule(action="bury", filter="brand=Alder", when=Condition(segment=("S",))),
         Rule(action="bury", filter="brand=Alder", when=Condition(segment=("s", "club"))),
         Rule(action="bury", filter="brand=Alder", when=Condition(segment=("s",), scenario=("mail",))),
+        Rule(action="pin", items=("a",), when=Condition(category=("dresses", "shoos"))),
     ]
     found = find_idle_rules(rules, given(documents()))
     assert found == [
@@ -259,13 +260,14 @@ def test_rules_that_touch_nothing_are_reported(releases: Releases) -> None:
         "rule 8 (bury brand=Alder): it ended on 2024-01-01",
         "rule 9 (bury brand=Alder): touches nothing: no shopper is in the segment 'S'; did you mean 's'?",
         "rule 10 (bury brand=Alder): no shopper is in the segment 'club'",
+        "rule 12 (pin a): no item has the category 'shoos'; did you mean 'shoes'?",
     ]
     diagnosis = examine(releases, search_layer(documents()), 10, rules=rules)
-    assert findings_of(diagnosis, "warning")["idle_rules"] == (9, tuple(found[:5]))
+    assert findings_of(diagnosis, "warning")["idle_rules"] == (10, tuple(found[:5]))
     with releases.open(releases.find(None)) as index:
         reader = index.backend.reader()
         in_release = [describe_idleness(rule, reader) for rule in rules]
-    assert [bool(each) for each in in_release] == [True] * 6 + [False, True] + [False] * 3
+    assert [bool(each) for each in in_release] == [True] * 6 + [False, True] + [False] * 3 + [True]
     assert in_release[:2] == [
         "touches nothing: no item has the field 'brnad'; did you mean 'brand'?",
         "touches nothing: no item fulfils it",

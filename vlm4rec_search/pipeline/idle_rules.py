@@ -11,7 +11,7 @@ from vlm4rec_search.indexes.search_layer import Frame, SearchTables
 from vlm4rec_search.search.backend import Reader
 from vlm4rec_search.search.filters import COLUMNS, Filter, parse_filter
 from vlm4rec_search.search.model import Request, Retriever
-from vlm4rec_search.search.rules import Rule
+from vlm4rec_search.search.rules import Condition, Rule
 
 _SHOWN = 5
 _MISSING = """
@@ -128,12 +128,8 @@ class _Release(_Catalogue):
 def _describe(rule: Rule, catalogue: _Catalogue) -> str | None:
     if rule.when and rule.when.until and rule.when.until <= datetime.now(UTC):
         return f"it ended on {rule.when.until:%Y-%m-%d}"
-    if rule.when and (segments := catalogue.segments()) is not None:
-        empty = [segment for segment in rule.when.segment if segment not in segments]
-        if empty:
-            effect = "" if len(empty) < len(rule.when.segment) else "touches nothing: "
-            near = _suggest(empty[0], segments)
-            return f"{effect}no shopper is in the segment {', '.join(map(repr, empty[:_SHOWN]))}{near}"
+    if rule.when and (problem := _describe_condition(rule.when, catalogue)):
+        return problem
     if rule.filter is None:
         missing = catalogue.missing(rule.items)
         if not missing:
@@ -152,6 +148,21 @@ def _describe(rule: Rule, catalogue: _Catalogue) -> str | None:
     near = _suggest(condition.values[0], values) if condition.values else ""
     some = f"; values are {', '.join(values[:_SHOWN])}" if values else ""
     return f"touches nothing: no item fulfils it{near or some}"
+
+
+def _describe_condition(when: Condition, catalogue: _Catalogue) -> str | None:
+    """Return which segments of a condition no shopper is in, or which categories no item has."""
+    segments = catalogue.segments()
+    empty = [] if segments is None else [name for name in when.segment if name not in segments]
+    lost = [name for name in when.category if not catalogue.fulfils(Filter("category", (name,)))]
+    if empty:
+        what, unknown, named, known = "no shopper is in the segment", empty, when.segment, segments or ()
+    elif lost:
+        what, unknown, named, known = "no item has the category", lost, when.category, catalogue.values("category")
+    else:
+        return None
+    effect = "" if len(unknown) < len(named) else "touches nothing: "
+    return f"{effect}{what} {', '.join(map(repr, unknown[:_SHOWN]))}{_suggest(unknown[0], known)}"
 
 
 def _suggest(name: str, names: Collection[str]) -> str:
