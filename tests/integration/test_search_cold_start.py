@@ -61,6 +61,14 @@ def test_words_of_a_history_that_answer_beside_a_session_are_not_denied(index: S
         index.ranking = ranking
 
 
+def test_a_text_of_an_unknown_shopper_with_a_session_is_told_as_such(index: Searcher) -> None:
+    answer = index.search(Query(user="new", recent=["a"], text="blue"))
+    assert (answer.tier, answer.note) == (
+        "session",
+        "user new is not known, so the answer is what fits the text and goes with the items of the session",
+    )
+
+
 def test_the_fallback_chain_is_data(backend: Backend, tmp_path: Path) -> None:
     ranking = tmp_path / "ranking.yaml"
     ranking.write_text(RANKING.read_text("utf-8") + "\nladder: [category, session, popularity]\n", "utf-8")

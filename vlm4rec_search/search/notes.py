@@ -121,6 +121,10 @@ def _note_missing_items(missing: Sequence[str]) -> str | None:
     return f"items that the release does not have are ignored: {', '.join(missing[:5])}" if missing else None
 
 
+_WITH_SESSION = {
+    "text": "what fits the text and goes with the items of the session",
+    "photo": "what looks like the photo and goes with the items of the session",
+}
 _ANSWERED_WITH: dict[Tier, str] = {
     "session": "what goes with the items of the session",
     "text": "what fits the text alone",
@@ -153,4 +157,6 @@ def _note_fallback(plan: Plan, facts: Facts, release: ReleaseMeta) -> str | None
 def _answered_with(plan: Plan) -> str:
     if plan.tier == "category" and not any(condition.field == "category" for condition in plan.query.conditions):
         return "what is popular in the categories that the user likes"
+    if plan.tier == "session" and plan.query.has_text_or_photo:
+        return _WITH_SESSION["photo" if plan.query.text is None else "text"]
     return _ANSWERED_WITH[plan.tier]
