@@ -12,10 +12,10 @@ from scipy import sparse
 from vlm4rec_search.evaluation import top_k as ranking
 from vlm4rec_search.evaluation.systems.base import VectorSystem
 from vlm4rec_search.evaluation.systems.content import OnlyOne
-from vlm4rec_search.evaluation.top_k import rank, top_k
+from vlm4rec_search.evaluation.top_k import bound_of_top, rank, top_k
 
 
-@given(seed=st.integers(0, 10**6), items=st.integers(1, 40), k=st.integers(1, 50), levels=st.integers(1, 6))
+@given(seed=st.integers(0, 10**6), items=st.integers(1, 120), k=st.integers(1, 50), levels=st.integers(1, 6))
 def test_equals_a_full_sort_with_many_ties(seed: int, items: int, k: int, levels: int) -> None:
     draw = np.random.default_rng(seed)
     values = draw.integers(0, levels, (4, items)).astype(np.float32)
@@ -27,6 +27,13 @@ def test_equals_a_full_sort_with_many_ties(seed: int, items: int, k: int, levels
     for row in range(4):
         best = sorted(np.flatnonzero(usable[row]), key=lambda item: (-values[row, item], item))[:k]
         assert found[row].tolist() == best + [-1] * (k - len(best))
+
+
+def test_few_more_than_k_values_reach_the_bound_of_the_top() -> None:
+    values = np.random.default_rng(3).random((50, 1_003), dtype=np.float32)
+    reached = (values >= bound_of_top(values, 10)[:, None]).sum(axis=1)
+    assert reached.min() >= 10
+    assert reached.mean() < 15
 
 
 def test_nan_is_never_ranked() -> None:

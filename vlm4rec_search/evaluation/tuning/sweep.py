@@ -13,7 +13,7 @@ from vlm4rec_search.common.vectors import Floats, Ints
 from vlm4rec_search.evaluation.data import are_set
 from vlm4rec_search.evaluation.metrics import accuracy
 from vlm4rec_search.evaluation.splits import Part
-from vlm4rec_search.evaluation.top_k import NOBODY, top_k
+from vlm4rec_search.evaluation.top_k import NOBODY, bound_of_top, top_k
 from vlm4rec_search.indexes.embedded.backend import EmbeddedBackend
 from vlm4rec_search.indexes.embedded.blocks import retrieve_users
 from vlm4rec_search.indexes.embedded.store import Store
@@ -170,12 +170,11 @@ def as_weights(vector: Floats) -> Weights:
 def judge(pool: Pool, weights: Floats) -> tuple[Floats, Floats]:
     """Return nDCG@10 and R@10 of each user, float64 (u,), for weights of the pool's columns.
 
-    Only the ranks of relevant documents are computed, and only of those that reach the tenth score of their user.
+    Only the ranks of relevant documents are computed, and only of those that reach a bound of their user's tenth score.
     """
     scores, users = _scores(pool, weights), len(pool.relevant_count)
     own = scores[pool.relevant[:, 0], pool.relevant[:, 1]]
-    tenth = np.partition(scores, -K, axis=1)[:, -K] if scores.shape[1] > K else np.zeros(users, dtype=np.float32)
-    near = pool.relevant[(own >= 0) & (own >= tenth[pool.relevant[:, 0]])]
+    near = pool.relevant[(own >= 0) & (own >= bound_of_top(scores, K)[pool.relevant[:, 0]])]
     ranks = _ranks(near, scores)
     near, ranks = near[ranks <= K], ranks[ranks <= K]
     gains = np.bincount(near[:, 0], weights=1.0 / np.log2(ranks + 1.0), minlength=users)
