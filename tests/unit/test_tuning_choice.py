@@ -15,7 +15,7 @@ from vlm4rec_search.common.vectors import Ints
 from vlm4rec_search.evaluation.data import Targets
 from vlm4rec_search.evaluation.protocol import Protocol
 from vlm4rec_search.evaluation.splits import Part
-from vlm4rec_search.evaluation.tuning.fitting import Fit
+from vlm4rec_search.evaluation.tuning.fitting import Fit, equal_weights
 from vlm4rec_search.evaluation.tuning.limits import LARGEST_FIRST, Missing, check_limits
 from vlm4rec_search.evaluation.tuning.sweep import UserCandidates
 from vlm4rec_search.evaluation.tuning.trial import Trial, choose
@@ -156,6 +156,31 @@ def test_retrievers_count_by_what_they_find_alone_where_no_search_is_better() ->
     assert found.ranking.weights.behaviour / found.ranking.weights.lexical == pytest.approx(4.0)
 
 
+@pytest.mark.parametrize(("of_five", "origin"), [(3, "equal"), (5, "worth")])
+def test_equal_weights_are_taken_where_they_are_better_beyond_chance(of_five: int, origin: str) -> None:
+    """Co-purchases find the next item first for some of five shoppers; by worth, words are too quiet for the others."""
+
+    def window_of(_: np.random.Generator, user: int) -> tuple[Ints, Ints, Ints]:
+        items = np.roll(np.arange(ITEMS), user)
+        return items[:10] if user % 5 < of_five else items[10:20], np.append(items[20:24], items[:6]), items[:1]
+
+    trial = Trial(PACKAGED, windows_of(window_of))
+    by_worth = trial.ranking
+    trial.try_equal_weights()
+    assert trial.origin == origin
+    taken = equal_weights(PACKAGED) if origin == "equal" else by_worth
+    assert trial.ranking == taken
+
+
+def test_the_reason_names_what_the_choice_does_not_beat_beyond_chance() -> None:
+    def no_words(_: np.random.Generator, user: int) -> tuple[Ints, Ints, Ints]:
+        items = np.roll(np.arange(ITEMS), user)
+        return items[:10], items[:0], items[:1]
+
+    assert "; not better beyond chance than equal weights and behaviour alone" in choice_of(no_words).reason
+    assert "not better beyond chance" not in choice_of(words_find_more).reason
+
+
 def words_find_more(_: np.random.Generator, user: int) -> tuple[Ints, Ints, Ints]:
     """Words find the next item second; co-purchases find it first for three of five, and else know nothing of it."""
     items = np.roll(np.arange(ITEMS), user)
@@ -171,8 +196,8 @@ def test_a_change_has_to_make_the_ranking_of_all_windows_better_too() -> None:
         is_whole = len(fit.evaluator().past.documents) == windows.shoppers
         return fit.ranking if is_whole else search(fit)
 
-    assert not trial.attempt(ends_badly, refits=True, allowed=Missing(np.inf, np.inf))
-    assert trial.attempt(search, refits=True, allowed=Missing(np.inf, np.inf))
+    assert not trial.attempt(ends_badly, origin="search", allowed=Missing(np.inf, np.inf))
+    assert trial.attempt(search, origin="search", allowed=Missing(np.inf, np.inf))
 
 
 def test_searched_weights_take_their_place_where_they_are_better_beyond_chance() -> None:

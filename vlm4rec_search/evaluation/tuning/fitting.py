@@ -22,7 +22,7 @@ from vlm4rec_search.evaluation.tuning.sweep import (
 )
 from vlm4rec_search.evaluation.tuning.windows import Window, Windows
 from vlm4rec_search.search.query import KINDS, Fusion, Kind
-from vlm4rec_search.search.ranking import HistoryWeights, Ranking, Weights
+from vlm4rec_search.search.ranking import HistoryWeights, Ranking, Weights, load_ranking
 
 PROFILES = ("mean", "interests")
 STEPS = (0.2, 0.1, 0.05)  # by which a search changes weights
@@ -137,6 +137,10 @@ class Fit:
         changes = {"profile": evaluators[best].profile, "fusion": fusion, "weights": as_weights(starts[best])}
         return self._start.model_copy(update={**UNFITTED, **changes})
 
+    def with_equal_weights(self) -> Ranking:
+        """Return the ranking that nothing has fitted, see `equal_weights`."""
+        return equal_weights(self._start)
+
     def searched(self, fusion: Fusion, allowed: Missing) -> Ranking:
         """Return the best weights for a fusion, see `Evaluator.climb`.
 
@@ -191,6 +195,13 @@ class Fit:
         self.tried += 1
         by_rank = {"weights": as_weights(vector), "rank_weights": as_weights(vector[len(KINDS) :])}
         return self.ranking.model_copy(update={"fusion": "blend", "by_history": (), **by_rank})
+
+
+def equal_weights(start: Ranking) -> Ranking:
+    """Return a ranking with the fusion and the weights of the packaged one; what else `start` says stays."""
+    packaged = load_ranking()
+    kept = {name: getattr(packaged, name) for name in ("version", "profile", "fusion", "weights")}
+    return start.model_copy(update={**UNFITTED, **kept})
 
 
 def vector_of(ranking: Ranking) -> Floats:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Literal
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from vlm4rec_search.search.query import KINDS
 from vlm4rec_search.search.ranking import Ranking, Weights
 
 Change = Callable[[Fit], Ranking]
+Origin = Literal["worth", "equal", "search"]
 
 DEPTHS = (100, 200, 400)
 DIVERSITIES = (0.1, 0.2, 0.3)
@@ -38,7 +40,7 @@ class Trial:
         recall: R@10 likewise.
         exposure: what the top tens of the ranking show.
         prices: of limits that were met or came nearer, and of those that could be met.
-        is_by_worth: whether no search is behind the weights.
+        origin: of the weights: what each kind finds alone, all alike, or a search.
     """
 
     def __init__(self, start: Ranking, windows: Windows) -> None:
@@ -51,7 +53,7 @@ class Trial:
         self.ndcg, self.recall = self._judge([fit.ranking for fit in self._fits])
         self.exposure = self.exposure_of(self.ranking)
         self.prices: dict[Limit, Price] = {}
-        self.is_by_worth = True
+        self.origin: Origin = "worth"
 
     @property
     def ranking(self) -> Ranking:
@@ -68,7 +70,7 @@ class Trial:
         return sum(fit.tried for fit in (self._whole, *self._fits))
 
     def attempt(
-        self, change: Change, *, refits: bool = False, by_mean: bool = False, allowed: Missing | None = None
+        self, change: Change, *, origin: Origin | None = None, by_mean: bool = False, allowed: Missing | None = None
     ) -> bool:
         """Make a change where it is better on windows that have not made it, and breaks no limit by more.
 
@@ -77,7 +79,7 @@ class Trial:
 
         Args:
             change: of a fit.
-            refits: whether it makes weights of its own.
+            origin: of the weights, where it makes weights of its own.
             by_mean: whether a larger mean nDCG@10 is enough; else the 95% interval of the difference, paired over
                 shoppers, has to lie above 0.
             allowed: what may be missing from each limit; by default what is missing now.
@@ -97,7 +99,7 @@ class Trial:
         if not exposure.is_within(allowed or self.exposure.missing):
             return False
         self._take(ranking, exposure, changed, ndcg, recall)
-        self.is_by_worth &= not refits
+        self.origin = origin or self.origin
         return True
 
     def _take(
@@ -107,15 +109,22 @@ class Trial:
         for fit, each in zip(self._fits, of_folds, strict=True):
             fit.ranking = each
 
+    def try_equal_weights(self) -> None:
+        """Take equal weights where they are better beyond chance; the limits are looked after in later steps.
+
+        By the mean alone they would win on small shops where weights by worth turn out better.
+        """
+        self.attempt(Fit.with_equal_weights, origin="equal", allowed=Missing(np.inf, np.inf))
+
     def search_weights(self) -> None:
         """Search weights that repeat the first hit no more; the coverage is looked after in a later step."""
         allowed = Missing(self.exposure.missing.first, np.inf)
         minmax, zscore, rrf = (
             partial(Fit.searched, fusion=fusion, allowed=allowed) for fusion in ("minmax", "zscore", "rrf")
         )
-        is_searched = self.attempt(minmax, refits=True, allowed=allowed)
-        self.attempt(zscore, refits=True, by_mean=is_searched, allowed=allowed)  # neither scale is the simpler one
-        self.attempt(rrf, refits=True, allowed=allowed)
+        is_searched = self.attempt(minmax, origin="search", allowed=allowed)
+        self.attempt(zscore, origin="search", by_mean=is_searched, allowed=allowed)  # neither scale is the simpler one
+        self.attempt(rrf, origin="search", allowed=allowed)
 
     def meet(self, limit: Limit, allowed: Missing, steps: tuple[float, ...]) -> None:
         """Come nearer to a limit, see `Evaluator.climb`, as far as that is worth its price.
@@ -168,7 +177,7 @@ class Trial:
         for up_to in SHORT:
             taken = max((each.up_to for each in self.ranking.by_history), default=0)
             if FEWEST <= np.count_nonzero((lengths > taken) & (lengths <= up_to)) <= len(lengths) - FEWEST:
-                self.attempt(partial(Fit.with_weights_up_to, length=up_to), refits=True)
+                self.attempt(partial(Fit.with_weights_up_to, length=up_to), origin="search")
 
     def _judge(self, rankings: Sequence[Ranking]) -> tuple[Floats, Floats]:
         """Return nDCG@10 and R@10 of every shopper, as a search would answer over these tables.
@@ -215,13 +224,14 @@ def choose(start: Ranking, windows: Windows, diverse: bool) -> Trial:
     """
     trial = Trial(start, windows)
     steps: list[Callable[[], object]] = [
+        trial.try_equal_weights,
         lambda: trial.meet("first", Missing(0.0, np.inf), NEAR),
         trial.search_weights,
-        lambda: trial.attempt(Fit.alone, refits=True),
+        lambda: trial.attempt(Fit.alone, origin="search"),
         lambda: trial.meet("coverage", Missing(trial.exposure.missing.first, 0.0), STEPS),
         *(partial(trial.change_depth, depth) for depth in DEPTHS),
         trial.weight_short_histories,
-        lambda: trial.attempt(Fit.blended, refits=True),
+        lambda: trial.attempt(Fit.blended, origin="search"),
         *(partial(trial.attempt, partial(Fit.changed, diversity=each)) for each in (DIVERSITIES if diverse else ())),
     ]
     with bar("steps of the choice", len(steps)) as advance:

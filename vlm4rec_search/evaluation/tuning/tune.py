@@ -3,7 +3,7 @@
 The test part of a time split of `vlm4rec evaluate` lies behind the last window and plays no role.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,9 +17,9 @@ from vlm4rec_search.evaluation.protocol import Protocol
 from vlm4rec_search.evaluation.significance import Difference, compare, resampled_means
 from vlm4rec_search.evaluation.snapshots import workbench
 from vlm4rec_search.evaluation.splits import Say
-from vlm4rec_search.evaluation.tuning.fitting import UNFITTED, only
+from vlm4rec_search.evaluation.tuning.fitting import equal_weights, only
 from vlm4rec_search.evaluation.tuning.limits import LARGEST_FIRST, Limit, LimitCheck, Price
-from vlm4rec_search.evaluation.tuning.trial import DEPTHS, FEWEST, Trial, choose, highest, lowest
+from vlm4rec_search.evaluation.tuning.trial import DEPTHS, FEWEST, Origin, Trial, choose, highest, lowest
 from vlm4rec_search.evaluation.tuning.windows import STARTS, Windows, build_windows, count_shoppers
 from vlm4rec_search.search.exposure import SAME_FIRST
 from vlm4rec_search.search.query import KINDS
@@ -28,7 +28,12 @@ from vlm4rec_search.search.ranking import Ranking, load_ranking, write_ranking
 USERS = 3_000  # the most shoppers of all windows: with 1,000 the standard error is as large as what weights are worth
 
 _MUCH_LESS = 0.8  # of the shoppers with the same first hit: a few shoppers less are no reason to flip
-_BY_WORTH = "weighted by what each finds alone, within the limits: no search found better weights beyond chance"
+_NO_SEARCH = "no search found better weights beyond chance"
+_WHY: Mapping[Origin, str] = {
+    "worth": f"weighted by what each finds alone, within the limits: {_NO_SEARCH}",
+    "equal": f"weighted alike, within the limits: beyond chance better than by what each finds alone, and {_NO_SEARCH}",
+    "search": "",
+}
 
 TABLES: Mapping[str, tuple[float, ...]] = {
     "pace_days": (10, 20, 60, 180, 36_500),
@@ -79,10 +84,11 @@ def tune(
 ) -> Tuned:
     """Choose a ranking configuration on rolling windows.
 
-    Each retriever is weighted by what it finds alone. Searched weights take the place of these where they are better by
-    cross-fitting, see `Trial`. There are two limits, as of the end of the last window: the most frequent first hit
-    should reach at most `LARGEST_FIRST` of the shoppers, and top tens should cover `COVERAGE` of the documents that
-    random lists would; each is met, or met in part, where that is worth its price, see `Trial.meet`.
+    Each retriever is weighted by what it finds alone. Equal weights, and then searched ones, take the place of these
+    where they are better by cross-fitting, see `Trial`. There are two limits, as of the end of the last window: the
+    most frequent first hit should reach at most `LARGEST_FIRST` of the shoppers, and top tens should cover `COVERAGE`
+    of the documents that random lists would; each is met, or met in part, where that is worth its price, see
+    `Trial.meet`.
 
     A new ranking replaces the one in force in two cases: (a) the 95% interval of its gain lies above 0; (b) more than
     `SAME_FIRST` of the shoppers get one first hit today, the new ranking brings that to at most `SAME_FIRST` or by a
@@ -153,15 +159,8 @@ def _without_choice(why: str, start: Ranking, in_force: Ranking | None) -> Tuned
     """Return the ranking in force, or else equal weights, and why there is no choice."""
     if in_force is not None:
         return Tuned(in_force, f"{in_force.version} stays, since no other can be chosen: {why}", 0)
-    equal = _equal_weights(start)
+    equal = equal_weights(start)
     return Tuned(equal, f"{equal.version}, equal weights, since none can be chosen: {why}", 0)
-
-
-def _equal_weights(start: Ranking) -> Ranking:
-    """Return a ranking with the fusion and the weights of the packaged one; what else it says stays."""
-    packaged = load_ranking()
-    kept = {name: getattr(packaged, name) for name in ("version", "profile", "fusion", "weights")}
-    return start.model_copy(update={**UNFITTED, **kept})
 
 
 def compare_choice(trial: Trial, version: str, in_force: Ranking | None, tried: int) -> Tuned:
@@ -176,9 +175,9 @@ def compare_choice(trial: Trial, version: str, in_force: Ranking | None, tried: 
     chosen = trial.without_idle_kinds().model_copy(update={"version": version})
     rows = {
         "chosen": (trial.ndcg, trial.recall),
-        "equal weights": trial.judge_fixed(_equal_weights(trial.start)),
+        "equal weights": trial.judge_fixed(equal_weights(trial.start)),
     }
-    why, prices = _BY_WORTH if trial.is_by_worth else "", trial.prices
+    why, prices = _WHY[trial.origin], trial.prices
     if in_force is not None:
         in_force = in_force.model_copy(update=_durations(trial.start))
         rows["in force"] = trial.judge_fixed(in_force)
@@ -197,7 +196,8 @@ def compare_choice(trial: Trial, version: str, in_force: Ranking | None, tried: 
     differences = [each for each in compare(names, values, resampled_means(values, seed=7)) if each.a == "chosen"]
     means = {name: (float(ndcg.mean()), float(recall.mean())) for name, (ndcg, recall) in rows.items()}
     exposure = trial.exposure_of(chosen)
-    reason = _reason(chosen, means, trial.windows, exposure, prices, why)
+    not_beaten = {each.b for each in differences if each.low <= 0.0}
+    reason = _reason(chosen, means, trial.windows, exposure, prices, why, not_beaten)
     made_by = trial.windows.last.made_by
     return Tuned(chosen, reason, len(values), means, differences, tried, made_by, exposure.first, exposure.coverage)
 
@@ -224,6 +224,7 @@ def _reason(
     exposure: LimitCheck,
     prices: Mapping[Limit, Price],
     why: str,
+    not_beaten: Set[str],
 ) -> str:
     single = max(KINDS, key=lambda kind: rows[kind][0])
     weights, by_rank = ranking.weights.model_dump(), ranking.rank_weights.model_dump()
@@ -250,7 +251,10 @@ def _reason(
             line += f"; {wanted} was not reached; coming this near costs {_told(price.cost)} of nDCG@10"
         else:
             line += f"; {wanted} costs {_told(price.cost)} of nDCG@10 and was {'not ' if missing else ''}taken"
-    return f"{line}; {why}" if why else line
+    line += f"; {why}" if why else ""
+    names = {"equal weights": "equal weights", single: f"{single} alone"}
+    unsure = " and ".join(told for name, told in names.items() if name in not_beaten)
+    return f"{line}; not better beyond chance than {unsure}" if unsure else line
 
 
 def _told(share: float) -> str:
