@@ -95,6 +95,15 @@ def test_columns_called_line_and_file_keep_their_values(source: Path) -> None:
     assert (row["line"], row["file"]) == ("Summer", "a.pdf")
 
 
+def test_the_first_element_of_an_attribute_is_written_beside_the_whole(source: Path) -> None:
+    (source / "tags.csv").write_text("item_id,title,tags\n1,Lamp,a|b\n")
+    (source / "contract.yaml").write_text('items: {first: {tags: "|"}}')
+    import_files(source, "tags.csv")
+    assert read_rows(source.parent / "data" / "items.parquet") == [
+        {"item_id": "1", "title": "Lamp", "tags": "a", "source_tags": "a|b"}
+    ]
+
+
 def test_options_name_further_columns_as_a_contract_does(source: Path) -> None:
     (source / "books.csv").write_text("item_id,title,Book-Author,author\n1,Beloved,Morrison,x\n")
     options = ImportOptions({"items": "books.csv"}, ("items.author=Book-Author",), ("items.Sold by=us",))

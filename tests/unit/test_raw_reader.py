@@ -166,6 +166,39 @@ items:
     ]  # fmt: skip
 
 
+SALE = {"item_id": "1", "title": "Lamp", "price": "100", "sale_price": "50", "available": "yes", "stock": "0"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("items.csv", f"{','.join(SALE)}\n{','.join(SALE.values())}\n"),
+        ("items.jsonl", json.dumps(SALE) + "\n"),
+    ],
+)
+def test_a_column_in_whose_place_another_is_declared_is_no_attribute_of_that_name(
+    tmp_path: Path, name: str, content: str
+) -> None:
+    contract = "items: {map: {price: sale_price, brand: title}, set: {available: '{available} {stock}'}}"
+    found = read_items(tmp_path / "data", content, name, contract)
+    stored = duckdb.read_parquet(str(tmp_path / "data-cache" / "raw" / f"{found.files[0].key}.parquet"))
+    ((price, available, attributes),) = stored.project("price, available, attributes").fetchall()
+    assert (price, available) == ("50", "yes 0")
+    assert json.loads(attributes) == {"source_price": "100", "source_available": "yes", "stock": "0", "brand": "Lamp"}
+    assert found.files[0].notes == (
+        f"{name}: the column 'price' is the attribute 'source_price'",
+        f"{name}: the column 'available' is the attribute 'source_available'",
+    )
+
+
+def test_the_first_element_of_an_attribute_is_an_attribute(tmp_path: Path) -> None:
+    content = "item_id,title,Tags\n1,Lamp,a|b\n"
+    found = read_items(tmp_path / "data", content, contract='items: {first: {tags: "|"}}')
+    assert found.rows == [{"item_id": "1", "title": "Lamp", "tags": "a", "source_Tags": "a|b"}]
+    with pytest.raises(UsageError, match="has no column labels; it has item_id, title, Tags"):
+        read_items(tmp_path / "data", content, contract='items: {first: {labels: "|"}}')
+
+
 JSON_LINES = (
     b'{"item_id": "1", "title": "Lamp", "Category": "light", "more": {"a": [1, null]}}\n'
     b'{"item_id": 2, "title": "M\xc3\xbcg", "price": 1.50}\n'

@@ -125,6 +125,9 @@ def match_columns(
             sources[target] = (alike[0],)
             if alike[0] != target:
                 notes.append(f"{path}: the column {alike[0]!r} is read as {target}")
+    for target in declared.first:
+        if target not in sources and target not in templates:
+            sources[target] = _declared_columns(path, [target], columns, by_key)
     filled = sources.keys() | templates.keys()
     used = {name for names in sources.values() for name in names}
     used |= {name for parts in templates.values() for _, name in parts if name}
@@ -197,6 +200,24 @@ def unique_names(names: Iterable[str]) -> tuple[str, ...]:
             taken.add(f"{key}_{number}")
         unique.append(name if number == 1 else f"{name}_{number}")
     return tuple(unique)
+
+
+def free_names(names: Iterable[str], taken: Iterable[str], columns: Iterable[str]) -> dict[str, str]:
+    """Return the names under which columns of a file stand beside those of a table, letter case taken as equal.
+
+    Args:
+        names: of the columns that are no columns of the table.
+        taken: names of the table's columns; a column whose name is taken becomes `source_<name>`.
+        columns: names of all columns of the file, which no new name repeats.
+    """
+    of_table, of_file = ({name.casefold() for name in some} for some in (taken, columns))
+    free = {}
+    for name in names:
+        new = name
+        while new.casefold() in of_table or (new != name and new.casefold() in of_file):
+            new = f"source_{new}"
+        free[name] = new
+    return free
 
 
 def plain_name(name: str) -> str:

@@ -36,7 +36,7 @@ from vlm4rec_search.datasets.files import SUFFIXES, broken_name, read_errors
 from vlm4rec_search.datasets.forgotten import REASON, Forgotten, load_forgotten
 from vlm4rec_search.datasets.records import EmptyFileError, find_lists, open_records, partition_values, with_partitions
 
-_VERSION = 7  # of the stored results: raise it when `RawFile` or the readers change
+_VERSION = 8  # of the stored results: raise it when `RawFile` or the readers change
 _UNUSED_SECONDS = 30 * 86_400.0  # after which what is stored of a file is removed
 OPTIONAL = ("users",)
 """Tables that a data folder may lack."""
@@ -421,7 +421,12 @@ def _read_file(
                 _write(refused, _store(store, key, broken=True))
     sources = {column: " or ".join(names) for column, names in match.sources.items()}
     sources |= {column: declared.set[column] for column in match.templates}
-    notes = (*match.notes, *(f"{name}: {note}" for note in records.notes))
+    renamed = {column: new for column, new in records.attribute_names(match).items() if new != column}
+    notes = (
+        *match.notes,
+        *(f"{name}: the column {column!r} is the attribute {new!r}" for column, new in renamed.items()),
+        *(f"{name}: {note}" for note in records.notes),
+    )
     notes += (f"{name}: {count:,} records of forgotten shoppers are left out",) if count else ()
     return RawFile(
         name,

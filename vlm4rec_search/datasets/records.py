@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from vlm4rec_search.common.errors import RunError, UsageError, one_line
 from vlm4rec_search.common.sql import quote_name, quote_text
 from vlm4rec_search.common.text_forms import MARKERS
-from vlm4rec_search.datasets.columns import ColumnMatch, plain_name, unique_names
+from vlm4rec_search.datasets.columns import ColumnMatch, free_names, plain_name, unique_names
 from vlm4rec_search.datasets.declarations import TableDeclaration
 from vlm4rec_search.datasets.dialects import (
     UNDECODABLE,
@@ -95,24 +95,25 @@ class Records:
         return [name for name in self.values if name not in taken]
 
     def attributes(self, match: ColumnMatch, table_columns: Sequence[str]) -> str:
-        """Return SQL of a JSON object, as text, of all values that stand in none of `table_columns`.
-
-        A column of which only a part is the column of that name in the table becomes `source_<name>`, as in an import.
-        """
-        others = [name for name in self.others(match) if name not in match.shortened]
-        whole = {f"source_{name}": self.typed[name] for name in self.typed if name in match.shortened}
-        new = {**whole, **self.columns(match)}
+        """Return SQL of a JSON object, as text, of all values that stand in none of `table_columns`."""
+        own = self.attribute_names(match)
+        kept = [name for name, new in own.items() if name == new]
+        new = {**{new: self.typed[name] for name, new in own.items() if name != new}, **self.columns(match)}
         added = [f"{quote_text(name)}, {sql}" for name, sql in new.items() if name not in table_columns]
         if self.is_json:
             # Merging nulls removes the keys that are columns of the table.
-            patch = dict.fromkeys(name for name in self.values if name not in others)
+            patch = dict.fromkeys(name for name in self.values if name not in kept)
             rest = f"JSON_MERGE_PATCH(json, {quote_text(json.dumps(patch, ensure_ascii=False))})"
             rest = f"JSON_MERGE_PATCH({rest}, JSON_OBJECT({', '.join(added)}))" if added else rest
             rest = _finite(rest)
         else:
-            pairs = [f"{quote_text(name)}, {self.typed[name]}" for name in others]
+            pairs = [f"{quote_text(name)}, {self.typed[name]}" for name in kept]
             rest = f"JSON_OBJECT({', '.join(pairs + added)})"
         return f"CAST({rest} AS VARCHAR)"
+
+    def attribute_names(self, match: ColumnMatch) -> dict[str, str]:
+        """Return the names under which the other columns stand beside those of the table, as in an import."""
+        return free_names(self.others(match), self.columns(match), self.values)
 
     def _of(self, target: str) -> Mapping[str, str]:
         """Return the SQL of the values for a column of the table."""

@@ -13,7 +13,15 @@ from pydantic import ValidationError
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.sql import quote_name, quote_text
 from vlm4rec_search.common.yaml_files import describe_validation_error
-from vlm4rec_search.datasets.columns import REQUIRED, ColumnMatch, import_advice, match_columns, name_key, unique_names
+from vlm4rec_search.datasets.columns import (
+    REQUIRED,
+    ColumnMatch,
+    free_names,
+    import_advice,
+    match_columns,
+    name_key,
+    unique_names,
+)
 from vlm4rec_search.datasets.declarations import (
     CONTRACT,
     CONTRACT_FILE,
@@ -315,7 +323,8 @@ def _without_missing(layout: ImportTable, form: ImportFormat, columns: Sequence[
         needed = {name_key(name) for _, name in template_parts(text) if name}
         if any(base.set.get(target) == text for base in of_form) and not needed <= present:
             del kept_set[target]
-    first = {target: sign for target, sign in layout.first.items() if target in kept_map or target in kept_set}
+    left_out = (layout.map.keys() | layout.set.keys()) - (kept_map.keys() | kept_set.keys())
+    first = {target: sign for target, sign in layout.first.items() if target not in left_out}
     return layout.model_copy(update={"map": kept_map, "set": kept_set, "first": first})
 
 
@@ -336,12 +345,11 @@ def _target_columns(
     ordered = {name: columns[name] for name in (*CONTRACT[table], *columns) if name in columns}
     names, renamed = dict(zip(records.values, unique_names(records.values), strict=True)), {}
     parent = layout.merge[0].casefold() if len(layout.merge) > 1 else None
+    free = free_names((names[name] for name in records.others(match)), columns, names.values())
     for name in records.others(match):
         if name.casefold() == parent:  # of the variants only: merged, it would say something wrong of their product
             continue
-        if name in ordered and name in match.used and name not in match.shortened:
-            continue
-        new = _free_name(names[name], ordered, names.values())
+        new = free[names[name]]
         ordered[new] = records.values[name]
         if new != name:
             renamed[name] = new
@@ -355,14 +363,6 @@ def _not_offered(records: Records, offered: Mapping[str, Sequence[str]]) -> str:
     return " OR ".join(
         f"LOWER(TRIM({sql})) NOT IN ('', {', '.join(map(quote_text, words))})" for sql, words in values.items()
     )
-
-
-def _free_name(name: str, targets: Iterable[str], columns: Iterable[str]) -> str:
-    """Return a name that no other column has, upper and lower case taken as equal."""
-    taken = {other.casefold() for other in (*targets, *(column for column in columns if column != name))}
-    while name.casefold() in taken:
-        name = f"source_{name}"
-    return name
 
 
 def _merged(
