@@ -110,6 +110,12 @@ def test_what_is_empty_declares_nothing(tmp_path: Path, content: str) -> None:
     assert load_declarations(tmp_path) == Declarations()
 
 
+def test_another_suffix_is_told(tmp_path: Path) -> None:
+    (tmp_path / "contract.yml").write_text("items: {delimiter: ';'}")
+    with pytest.raises(UsageError, match="is not read: rename it contract"):
+        load_declarations(tmp_path)
+
+
 def test_one_column_needs_no_list(tmp_path: Path) -> None:
     (tmp_path / "contract.yaml").write_text("users: {columns: user_id}")
     assert load_declarations(tmp_path).users.columns == ("user_id",)

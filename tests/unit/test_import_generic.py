@@ -368,6 +368,20 @@ def test_files_with_the_names_of_the_tables_need_no_option(source: Path) -> None
     assert (summary.items, summary.interactions, summary.users) == (1, 2, None)
 
 
+def test_a_file_with_the_name_of_a_table_that_is_not_read_is_a_warning(tmp_path: Path) -> None:
+    source = tmp_path / "exports"
+    source.mkdir()
+    (source / "items.csv").write_text("item_id,title\n1,Lamp\n")
+    (source / "interactions.xlsx").write_bytes(b"x")
+    told = "interactions.xlsx is not read: save it as csv"
+    assert import_generic(source, tmp_path / "data", ImportOptions({})).warnings[0].startswith(told)
+    arguments = ["import", "generic", str(source), "--to", "x", "--dry-run"]
+    assert f"warning: {told}" in CliRunner().invoke(main, arguments).stdout
+    (source / "items.csv").unlink()
+    with pytest.raises(UsageError, match=rf"no file named items.*; {told}"):
+        import_generic(source, tmp_path / "data", ImportOptions({}))
+
+
 def test_all_declared_patterns_of_a_table_are_imported(source: Path) -> None:
     for day in (1, 2):
         (source / f"day{day}.csv").write_text(f"user_id,item_id,timestamp\nu,{day},2024-01-0{day}\n")

@@ -375,6 +375,40 @@ def test_folders_named_key_value_are_columns_as_hive_writes_them(tmp_path: Path)
     assert found == [("1", "A/B C"), ("2", "A/B C"), ("3", None), ("4", "own"), ("5", None)]
 
 
+def test_files_of_a_table_that_are_not_read_are_warnings(tmp_path: Path) -> None:
+    folder = tmp_path / "data" / "interactions"
+    folder.mkdir(parents=True)
+    head = "user_id,item_id,timestamp\n"
+    (folder / "1.csv").write_text(f"{head}u,1,2024-01-01\n")
+    (folder / "2.ndjson").write_text('{"user_id": "u", "item_id": "2", "timestamp": "2024-01-02"}\n')
+    with pa.output_stream(folder / "3.csv.zst", compression="zstd") as file:
+        file.write(f"{head}u,3,2024-01-03\n".encode())
+    for path in (folder / "4.json", folder / "5.XLSX", folder / "6.jpg", tmp_path / "data" / "interactions.csv.bz2"):
+        path.write_bytes(b"x")
+    config = Settings(data_dir=tmp_path / "data", cache=tmp_path / "cache")
+    found = inspect(tmp_path / "data", "interactions", config.cache)
+    assert [(file.file, file.rows) for file in found.files] == [
+        ("interactions/1.csv", 1), ("interactions/2.ndjson", 1), ("interactions/3.csv.zst", 1),
+        ("interactions/4.json", 0), ("interactions/5.XLSX", 0), ("interactions.csv.bz2", 0),
+    ]  # fmt: skip
+    assert describe(found)[1][0] == (
+        "interactions/4.json is not read: save it as csv, tsv, txt, parquet, jsonl, ndjson, or if it is text or has a"
+        " JSON object on each line, declare the `files` of interactions in contract.yaml"
+    )
+    rows = raw_query(config, None, "interactions", ["item_id"]).sql("duckdb")
+    assert duckdb.sql(f"SELECT item_id FROM {rows}").fetchall() == [("1",), ("2",), ("3",)]
+    (tmp_path / "data" / "contract.yaml").write_text("interactions: {files: interactions/1.csv}")
+    assert describe(inspect(tmp_path / "data", "interactions", config.cache)) == ([], [])
+    with pytest.raises(UsageError, match=r"holds none of items.csv.*; items.xlsx is not read: save it as csv"):
+        read_items(tmp_path / "other", b"x", "items.xlsx")
+
+
+def test_an_optional_table_of_which_no_file_is_read_has_no_rows(tmp_path: Path) -> None:
+    (tmp_path / "users.xlsx").write_bytes(b"x")
+    query = raw_query(Settings(data_dir=tmp_path, cache=tmp_path / "cache"), None, "users", ["user_id"])
+    assert duckdb.sql(f"FROM {query.sql('duckdb')}").fetchall() == []
+
+
 def test_an_empty_file_of_several_is_a_warning_and_does_not_cost_the_others(tmp_path: Path) -> None:
     (tmp_path / "items").mkdir()
     (tmp_path / "items" / "part-1.csv").write_text("")

@@ -7,7 +7,12 @@ import click
 from vlm4rec_search.cli.output import echo_json, printable
 from vlm4rec_search.common.settings import settings
 from vlm4rec_search.datasets.importers.formats import ImportFormat
-from vlm4rec_search.datasets.importers.generic import ImportOptions, contract_in_force, values_in_force
+from vlm4rec_search.datasets.importers.generic import (
+    ImportOptions,
+    contract_in_force,
+    unread_warnings,
+    values_in_force,
+)
 from vlm4rec_search.pipeline.import_preview import TablePreview, preview_import
 
 _WIDTH = 60  # characters of a value
@@ -32,6 +37,7 @@ def print_preview(source: Path, to: Path, options: ImportOptions, form: ImportFo
     values, warnings = values_in_force(source, to, form)
     contract = contract_in_force(source, to, values)
     previews = preview_import(source, options, form, values, settings(), contract)
+    warnings = [*unread_warnings(source, options, form), *warnings]
     if as_json:
         echo_json({"to": to, "tables": previews, "warnings": warnings})
         return

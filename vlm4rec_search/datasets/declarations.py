@@ -21,6 +21,7 @@ from zoneinfo import available_timezones
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.text_forms import MARKERS, WORDS
 from vlm4rec_search.common.yaml_files import read_yaml
 from vlm4rec_search.datasets.events.event import kind_of, one_word
@@ -307,10 +308,13 @@ def load_declarations(folder: Path) -> Declarations:
     """Return what `contract.yaml` of a data folder declares; nothing is declared if there is no such file.
 
     Raises:
-        UsageError: the file cannot be read, is not YAML, or has an unknown key or a value that is not allowed.
+        UsageError: the file cannot be read, is not YAML, or has an unknown key or a value that is not allowed; or its
+            name ends with .yml.
     """
     path = folder / CONTRACT_FILE
     if not path.exists():
+        if (other := path.with_suffix(".yml")).exists():
+            raise UsageError(f"{other} is not read: rename it {CONTRACT_FILE}")
         return Declarations()
     # Every value is text at first: `no`, `null` and 1e3 are words of a shop as well.
     return read_yaml(path, Declarations, "the declarations", loader=yaml.BaseLoader)

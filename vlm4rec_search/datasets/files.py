@@ -15,11 +15,16 @@ import pyarrow as pa
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.sql import quote_text
 
-SUFFIXES = (
-    ".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".txt.gz", ".parquet", ".jsonl", ".jsonl.gz"
-)  # fmt: skip
-"""File formats of the raw data contract."""
 COMPRESSIONS = ("", ".gz", ".zst")
+FORMATS = (".csv", ".tsv", ".txt", ".parquet", ".jsonl", ".ndjson")
+"""File formats of the raw data contract."""
+SUFFIXES = tuple(f"{kind}{packed}" for kind in FORMATS for packed in COMPRESSIONS if kind != ".parquet" or not packed)
+"""Ends of the names of their files."""
+OTHER_SUFFIXES = (
+    ".json", ".gz", ".zst", ".bz2", ".xz", ".zip", ".7z", ".tar", ".tgz", ".xlsx", ".xls", ".ods", ".xml", ".avro",
+    ".orc", ".feather", ".arrow", ".pq", ".dat", ".tab", ".psv", ".db", ".sqlite", ".duckdb",
+)  # fmt: skip
+"""Ends of the names of other files of data."""
 _MAX_MESSAGE = 500  # characters; DuckDB quotes the whole line that it cannot read
 
 

@@ -26,13 +26,14 @@ from vlm4rec_search.common.sql import quote_text
 from vlm4rec_search.datasets.columns import match_columns
 from vlm4rec_search.datasets.declarations import (
     CONTRACT,
+    CONTRACT_FILE,
     InteractionsDeclaration,
     TableDeclaration,
     load_declarations,
     variable,
 )
 from vlm4rec_search.datasets.events.compaction import INTERACTIONS, event_files
-from vlm4rec_search.datasets.files import SUFFIXES, broken_name, read_errors
+from vlm4rec_search.datasets.files import FORMATS, OTHER_SUFFIXES, SUFFIXES, broken_name, read_errors
 from vlm4rec_search.datasets.forgotten import REASON, Forgotten, load_forgotten
 from vlm4rec_search.datasets.records import EmptyFileError, find_lists, open_records, partition_values, with_partitions
 
@@ -61,13 +62,14 @@ class RawFile:
     Attributes:
         file: its path relative to the data folder.
         key: hash of its content and of how it is read; names the Parquet files.
-        sha256: hash of its content.
-        written: how it is written, such as "csv, delimiter ;, utf-8".
+        sha256: hash of its content; empty if it is not read.
+        written: how it is written, such as "csv, delimiter ;, utf-8", or "not read".
         rows: number of records that can be read.
         broken: number of the other records.
-        columns: column of the table -> what of the file it is; an empty file has none, and no Parquet files.
+        columns: column of the table -> what of the file it is; an empty file has none, and no Parquet files, as
+            one that is not read.
         notes: what a person should know.
-        warnings: columns that look as if they belonged to the contract, and are not used.
+        warnings: columns that look as if they belonged to the contract, and are not used, or why nothing is read.
         forgotten: number of records of forgotten shoppers, which are neither in `rows` nor in `broken`.
     """
 
@@ -134,6 +136,26 @@ def find_files(folder: Path, table: str, declared: TableDeclaration) -> list[Pat
     return single or many
 
 
+def unread_files(folder: Path, table: str, declared: TableDeclaration) -> dict[str, str]:
+    """Return the files of data where those of a table stand which `find_files` leaves out: their names -> a warning.
+
+    Nothing is left out where the files are declared.
+    """
+    if declared.files:
+        return {}
+    paths = [path for path in folder.iterdir() if path.name.lower().startswith(f"{table}.") and path.is_file()]
+    names = (path.relative_to(folder).as_posix() for path in sorted([*paths, *matching_files(folder, f"{table}/**/*")]))
+    advice = (
+        f"is not read: save it as {', '.join(kind[1:] for kind in FORMATS)}, or if it is text or has a JSON object on"
+        f" each line, declare the `files` of {table} in {CONTRACT_FILE}"
+    )
+    return {
+        name: f"{name} {advice}"
+        for name in names
+        if name.lower().endswith(OTHER_SUFFIXES) and not name.lower().endswith(SUFFIXES)
+    }
+
+
 def table_names(folder: Path, table: str) -> set[str]:
     """Return the names of the files and folders in a data folder that hold a table.
 
@@ -165,12 +187,11 @@ def inspect(
     declared = load_declarations(folder).of(table)
     paths = find_files(folder, table, declared)
     own = event_files(events, INTERACTIONS) if events and table == INTERACTIONS else []
+    left_out = unread_files(folder, table, declared)
     if not paths and table not in OPTIONAL:
-        names = ", ".join(f"{table}{suffix}" for suffix in SUFFIXES if not suffix.endswith(".gz"))
-        raise UsageError(
-            f"{folder} holds none of {names}, nor a folder {table} of such files: put one there, or see"
-            " `vlm4rec import --help`"
-        )
+        names = ", ".join(f"{table}{suffix}" for suffix in FORMATS)
+        told = f"{folder} holds none of {names}, nor a folder {table} of such files: put one there, or see"
+        raise UsageError("; ".join([f"{told} `vlm4rec import --help`", *list(left_out.values())[:1]]))
     hidden = forgotten if forgotten is not None and "user_id" in CONTRACT[table] else Forgotten()
     unread = folder / broken_name(table)
     store = cache / "raw"
@@ -178,6 +199,7 @@ def inspect(
     if events:
         plain = InteractionsDeclaration()
         files += [_inspect_file(events.parent, path, table, plain, store, False, hidden) for path in own]
+    files += [_not_read(name, "", "not read", warning) for name, warning in left_out.items()]
     found = RawTable(
         table,
         tuple(_with_copies(files, declared.partitions)),
@@ -262,9 +284,8 @@ def raw_query(
     """
     found = inspect_table(settings, table, folder)
     kinds = {"file": "TEXT", "row_number": "BIGINT", "line": "BIGINT", **dict.fromkeys(columns, "TEXT")}
-    if not found.files:
+    if not (read := [file for file in found.files if file.columns]):
         return _empty_query({**kinds, "attributes": "JSON"})
-    read = [file for file in found.files if file.columns]
     paths = [_store(settings.cache / "raw", file.key) for file in read]
     if spark:
         return _on_spark(paths, [file.rows for file in read], columns)
@@ -379,11 +400,16 @@ def _inspect_file(
         if is_only:
             raise
         sha256, warning = file_sha256(path), f"{name} is empty: it has no header and no rows"
-        key = _digest(f"{reading} {sha256}")
-        return RawFile(name, key, sha256, written="empty", rows=0, broken=0, columns={}, notes=(), warnings=(warning,))
+        return _not_read(name, sha256, "empty", warning)
     with replacing_file(about) as part:
         part.write_text(json.dumps(asdict(file), ensure_ascii=False), "utf-8")
     return file
+
+
+def _not_read(name: str, sha256: str, written: str, warning: str) -> RawFile:
+    """Return a file of which nothing is read."""
+    key = _digest(f"{_VERSION} {name} {sha256}")
+    return RawFile(name, key, sha256, written, rows=0, broken=0, columns={}, notes=(), warnings=(warning,))
 
 
 def _read_file(

@@ -42,7 +42,7 @@ from vlm4rec_search.datasets.importers.write import (
     table_path,
     write_tables,
 )
-from vlm4rec_search.datasets.raw import find_files, matching_files
+from vlm4rec_search.datasets.raw import find_files, matching_files, unread_files
 from vlm4rec_search.datasets.records import Records, find_lists
 from vlm4rec_search.datasets.several import open_files, relative_name
 
@@ -167,7 +167,7 @@ def import_generic(
     if values != Values() and source.resolve() != to.resolve() and not (to / CONTRACT_FILE).exists():
         content = {"values": _as_declared(values)}
         (to / CONTRACT_FILE).write_text(yaml.safe_dump(content, allow_unicode=True, sort_keys=False), "utf-8")
-    warnings += differing
+    warnings += [*unread_warnings(source, options, form), *differing]
     written = [line for table in tables for line in table.records.written.split("\n")]
     return replace(summary, files=written, notes=told, warnings=warnings)
 
@@ -200,6 +200,7 @@ def open_export(
                 f"{source} holds none of {', '.join(wanted)}: give --items or --interactions"
                 if wanted
                 else f"{source} has no file named items, interactions or users: give --items, --interactions or --users"
+                + "".join(f"; {text}" for text in unread_warnings(source, options, form)[:1])
             )
         yield tables
 
@@ -214,7 +215,7 @@ def _layout(
     section = declared.of(table)
     given = options.files.get(table)
     patterns = (given,) if given else section.files
-    if form is GENERIC and not options.files and not any(declared.of(name).files for name in CONTRACT):
+    if _are_found_by_name(options, form, declared):
         patterns = tuple(relative_name(path, source) for path in find_files(source, table, section))
     if patterns:
         found = {pattern: _named_files(source, pattern) for pattern in patterns}
@@ -227,6 +228,23 @@ def _layout(
             if files := _named_files(source, pattern):
                 return _overlay(layout, section, tuple(relative_name(path, source) for path in files))
     return None
+
+
+def _are_found_by_name(options: ImportOptions, form: ImportFormat, declared: Declarations) -> bool:
+    """Whether the files are those with the names of the contract, since nobody names any."""
+    return form is GENERIC and not options.files and not any(declared.of(name).files for name in CONTRACT)
+
+
+def unread_warnings(source: Path, options: ImportOptions, form: ImportFormat) -> list[str]:
+    """Return a warning of each file of data with the name of a table that an import leaves out.
+
+    Raises:
+        UsageError: `contract.yaml` in `source` cannot be read.
+    """
+    declared = load_declarations(source)
+    if not _are_found_by_name(options, form, declared):
+        return []
+    return [text for name in CONTRACT for text in unread_files(source, name, declared.of(name)).values()]
 
 
 def _named_files(source: Path, pattern: str) -> list[Path]:
