@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vlm4rec_search.pipeline.shown import POPULAR, most_popular
 from vlm4rec_search.search.exposure import Exposure, long_tail, measure_exposure
 
 ITEMS = [f"i{number}" for number in range(40)]
@@ -99,3 +100,11 @@ def test_the_verdict_advises_what_can_help() -> None:
     assert replace(same, is_pinned=True).verdict.endswith("long tail; let `vlm4rec index` choose the ranking")
     narrow = replace(same, same_first=2, shown=100, has_popularity=True)
     assert narrow.verdict.endswith("long tail; raise the diversity, or lower the weight of popularity")
+
+
+def test_equally_popular_items_stand_in_the_order_of_a_search() -> None:
+    documents = [{"item_id": f"i{n:03}", "title": "t", "popularity": 9.0 if n == 150 else n % 2} for n in range(300)]
+    popular = most_popular(documents)
+    assert [row["rank"] for row in popular] == list(range(1, POPULAR + 1))
+    assert [row["item_id"] for row in popular[:3]] == ["i150", "i001", "i003"]
+    assert popular[-1]["item_id"] == "i197"

@@ -4,8 +4,9 @@ A publication records it, so that later questions need no old release: which ite
 profiles and popularity drift from release to release.
 """
 
-from collections.abc import Mapping, Sequence
-from heapq import nlargest
+from collections.abc import Iterable, Mapping, Sequence
+from heapq import nsmallest
+from typing import Any
 
 import pyarrow as pa
 
@@ -60,21 +61,21 @@ def observe_release(releases: Releases, name: str, rules: Sequence[Rule] = ()) -
                 }
                 for hit in shown
             ]
-    popular = nlargest(
-        POPULAR,
-        (
-            (row["popularity"], row["item_id"], row["title"])
-            for batch in releases.documents(name, ("item_id", "title", "popularity"))
-            for row in batch.to_pylist()
-            if row["popularity"]
-        ),
-    )
-    ranked = [
-        {"rank": rank, "item_id": item, "title": title, "popularity": popularity}
-        for rank, (popularity, item, title) in enumerate(popular, 1)
-    ]
+    batches = releases.documents(name, ("item_id", "title", "popularity"))
+    popular = most_popular(row for batch in batches for row in batch.to_pylist())
     return {
         "shoppers": pa.Table.from_pylist(shoppers, schema=_SHOPPERS),
         "top_lists": pa.Table.from_pylist(hits, schema=_TOP_LISTS),
-        "popular_items": pa.Table.from_pylist(ranked, schema=_POPULAR_ITEMS),
+        "popular_items": pa.Table.from_pylist(popular, schema=_POPULAR_ITEMS),
     }
+
+
+def most_popular(documents: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the `POPULAR` most popular items with their ranks: of equal ones the smallest id first, as searches do.
+
+    Args:
+        documents: item_id, title and popularity of each item; an item without popularity is never among them.
+    """
+    known = (document for document in documents if document["popularity"])
+    first = nsmallest(POPULAR, known, key=lambda document: (-document["popularity"], document["item_id"]))
+    return [{"rank": rank, **document} for rank, document in enumerate(first, 1)]
