@@ -174,6 +174,26 @@ def test_the_page_keeps_history_and_shows_dev_beside_prod(warehouse: Path, tmp_p
     assert "found 1 of 4 rows" in page
 
 
+def test_the_page_says_how_many_suites_the_newest_run_checked(warehouse: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "quality"
+    run_suites(warehouse, SUITES, only="item_documents", docs=folder)
+    execute(folder / "checks.duckdb", "update results set checked_at = '2026-01-01'")
+    report = run_suites(warehouse, SUITES, only="files", docs=folder)
+    assert report.docs is not None
+    told = r"all 2 suites passed; 1 of 2 checked [\d :-]+ UTC, the oldest result is of 2026-01-01 00:00 UTC\."
+    assert re.search(told, report.docs.read_text("utf-8"))
+
+
+def test_of_a_long_value_the_beginning_is_shown_and_kept(warehouse: Path, tmp_path: Path) -> None:
+    record = "json_object('title', repeat('x', 3000000))"
+    execute(warehouse, f"insert into staging.rejected_items select 1, 'i9', null, 'no title', {record}")
+    report = run_suites(warehouse, SUITES, only="rejected_values", docs=tmp_path)
+    (finding,) = report.suites[0].warnings
+    example = str(finding.examples[0]["example"])
+    assert (len(example), example[:12], example[-5:]) == (200, '{"title":"xx', "x ...")
+    assert (tmp_path / "data_docs" / "index.html").stat().st_size < 100_000
+
+
 def test_every_rule_of_every_run_is_recorded(environment: Path, warehouse: Path) -> None:
     execute(warehouse, "update search.item_documents set price = -1 where item_id = 'i3'")
     run("--suite", "item_documents")

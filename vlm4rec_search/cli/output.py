@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from vlm4rec_search.common.text_forms import shorten
+
 if TYPE_CHECKING:
     from vlm4rec_search.common.settings import Settings
 
 _FOLDED = 24  # columns of a text without spaces, when a table would be too wide
-_LONGEST = 200  # characters of a value in a table
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
 
@@ -115,8 +116,7 @@ def _cell(value: object) -> str:
         text = f"{value:,}"
     else:
         text = re.sub(r"\.\d+$", "", str(value)) if hasattr(value, "isoformat") else str(value)
-    text = printable(text)
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 4]} ..."
+    return shorten(printable(text))
 
 
 def _plain(value: object) -> object:

@@ -10,6 +10,7 @@ MARKERS = (
 """What programs write for nothing, as in `macros/cleaning.py`: of several columns another one is taken."""
 WORDS = ("None", "N/A", "n/a", "N.A.", "n.a.", "-", "--")
 """What people write for nothing outside of attributes, as in `macros/cleaning.py`."""
+_LONGEST = 200  # characters of a value that is shown
 _PLAIN = re.compile(r"[!-~]+(?: [!-~]+)*")
 _SPACES = re.compile(r"[\t\n\f\r \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+")
 _NARROW = {wide: wide - 0xFEE0 for wide in range(0xFF01, 0xFF5F)}  # full-width forms of the signs from ! to ~
@@ -37,3 +38,8 @@ def composed(text: str) -> str:
 def spellings(name: str) -> tuple[str, ...]:
     """Return the names under which a file system may have a file: as written, in NFC, and in NFD (as on macOS)."""
     return tuple(dict.fromkeys((name, composed(name), unicodedata.normalize("NFD", name))))
+
+
+def shorten(text: str) -> str:
+    """Return a text as a report or a table shows it: of a long one the beginning, with an ellipsis."""
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 4]} ..."

@@ -130,14 +130,17 @@ def write_quality_page(folder: Path, suites: Sequence[str]) -> Path:
 
 
 def _verdict(environment: str, suites: list[SuiteHistory]) -> tuple[str, str, str]:
-    """Return environment, worst result, and one sentence about the newest run of its suites."""
+    """Return environment, worst result, and one sentence about the newest run of each of its suites."""
     checked = {suite.name: suite.checked[environment] for suite in suites if environment in suite.checked}
     failed = [name for name, one in checked.items() if one.status == "failed"]
     warnings = sum(one.statuses.count("warning") for one in checked.values())
     text = f"{', '.join(failed)} failed" if failed else f"all {len(checked)} suites passed"
     text += f", {warnings} warning{'' if warnings == 1 else 's'}" if warnings else ""
-    newest = max(one.checked_at for one in checked.values())
-    return environment, _worst([one.status for one in checked.values()]), f"{text}; checked {newest}"
+    times = [one.checked_at for one in checked.values()]
+    when = f"checked {max(times)}"
+    if max(times) != min(times):
+        when = f"{times.count(max(times))} of {len(times)} {when}, the oldest result is of {min(times)}"
+    return environment, _worst([one.status for one in checked.values()]), f"{text}; {when}"
 
 
 def _worst(statuses: Sequence[str]) -> str:

@@ -15,6 +15,7 @@ from duckdb import DuckDBPyConnection
 
 from vlm4rec_search.common.errors import RunError, UsageError, Vlm4recError, one_line
 from vlm4rec_search.common.progress import bar
+from vlm4rec_search.common.text_forms import shorten
 from vlm4rec_search.common.warehouse import read
 from vlm4rec_search.indexes.search_layer import SearchLayer, read_search_layer
 from vlm4rec_search.pipeline.catalogue_language import find_other_language
@@ -331,13 +332,15 @@ def _example(row: Mapping[str, Any]) -> Example:
 
 
 def _plain(value: Any) -> Value:
-    """Turn a value of a frame into one that JSON knows."""
+    """Turn a value of a frame into one that JSON knows; of a long text, such as a whole record, the beginning."""
     value = value.item() if isinstance(value, np.generic) else value
     if isinstance(value, list | tuple):
-        return ", ".join(str(_plain(one)) for one in value)
+        return shorten(", ".join(str(_plain(one)) for one in value))
     if pd.api.types.is_scalar(value) and pd.isna(value):
         return None
-    return value if isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value)) else str(value)
+    if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    return shorten(str(value))
 
 
 def _write_docs(folder: Path, report: QualityReport, environment: str, suites: Sequence[str]) -> Path | None:
