@@ -8,6 +8,7 @@ import os
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -253,13 +254,52 @@ def test_a_column_of_parquet_may_have_any_name(tmp_path: Path, name: str) -> Non
     assert found.lines == [1, 2]
 
 
+TEXTS = pa.Array.from_buffers(pa.string(), 2, pa.array([b"T\xc3\xbcr", b"Caf\xe9"], pa.binary()).buffers())
+
+
 def test_parquet_whose_texts_are_no_utf8_keeps_the_others(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
-    texts = pa.Array.from_buffers(pa.string(), 2, pa.array([b"Lamp", b"Caf\xe9"], pa.binary()).buffers())
-    pq.write_table(pa.table({"item_id": ["1", "2"], "title": texts}), tmp_path / "data" / "items.parquet")
+    pq.write_table(pa.table({"item_id": ["1", "2"], "title": TEXTS}), tmp_path / "data" / "items.parquet")
     found = read_table(tmp_path / "data")
-    assert found.rows == [{"item_id": "1", "title": "Lamp"}]
+    assert found.rows == [{"item_id": "1", "title": "Tür"}]
     assert found.broken[0][:2] == (2, "it is not utf-8 text")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [pa.ListArray.from_arrays(pa.array([0, 1, 2]), TEXTS), pa.StructArray.from_arrays([TEXTS], ["name"])],
+    ids=["list", "struct"],
+)
+def test_a_list_in_which_a_text_is_no_utf8_costs_its_column(tmp_path: Path, values: pa.Array) -> None:
+    (tmp_path / "data").mkdir()
+    table = pa.table({"item_id": ["1", "2"], "title": ["Lamp", "Mug"], "tags": values, "sizes": [["S", "Ü"], None]})
+    pq.write_table(table, tmp_path / "data" / "items.parquet")
+    found = read_table(tmp_path / "data")
+    assert found.rows == [
+        {"item_id": "1", "title": "Lamp", "sizes": ["S", "Ü"]},
+        {"item_id": "2", "title": "Mug", "sizes": None},
+    ]
+    assert found.files[0].notes == (
+        "items.parquet: the column 'tags' holds a list or an object with a text that is no UTF-8; it is left out",
+    )
+
+
+def test_a_dictionary_in_which_a_text_is_no_utf8_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    title = pa.DictionaryArray.from_arrays(pa.array([0, 1]), TEXTS)
+    pq.write_table(pa.table({"item_id": ["1", "2"], "title": title}), tmp_path / "data" / "items.parquet")
+    with pytest.raises(UsageError, match="cannot be read: a text in a column of categories"):
+        read_table(tmp_path / "data")
+
+
+def test_decimals_that_are_too_long_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    price = pa.array([Decimal("12.50")], pa.decimal256(40, 2))
+    pq.write_table(pa.table({"item_id": ["1"], "title": ["Lamp"], "price": price}), tmp_path / "data" / "items.parquet")
+    with pytest.raises(
+        UsageError, match=r"items.parquet has decimals of more than 38 digits \(price\): save them with"
+    ):
+        read_table(tmp_path / "data")
 
 
 def test_names_that_nearly_are_those_of_the_contract_are_matched_and_told(tmp_path: Path) -> None:

@@ -180,6 +180,8 @@ def _not_empty(relation: duckdb.DuckDBPyRelation, path: Path) -> duckdb.DuckDBPy
 def _explain(message: str) -> str:
     if "not utf-8 encoded" in message:
         return "it is not UTF-8 text; convert it first, e.g. iconv -f latin1 -t utf-8"
+    if "Invalid UTF8 payload" in message:  # of Arrow, which reads no such dictionary
+        return "a text in a column of categories (a dictionary) is no UTF-8; save the column as plain texts"
     if "sniffing" in message:
         return (
             "its lines do not look like one CSV table; mixed line ends or rows of different lengths are common causes"

@@ -41,6 +41,7 @@ _MOST_LINES = 10_000  # of one record, so that a quote that is never closed take
 _SURE_LINES = 20  # of one record, up to which lines that are as wide as the header may be its text
 _KEPT_CHARACTERS = 1_000_000  # of a broken record
 _FLOATS = ("FLOAT", "DOUBLE")
+_DIGITS = 38  # of the longest decimal that DuckDB knows
 _EXACT = 2**53  # up to here a float holds every whole number
 _NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 _NUMBERS = ("price", "value")  # columns of numbers
@@ -647,18 +648,29 @@ def _read_parquet(
     connection: duckdb.DuckDBPyConnection, path: Path, table: str, declared: TableDeclaration, folder: Path
 ) -> Records:
     relation = open_parquet(connection, path)
+    # DuckDB reads other numbers from them.
+    source = f"PARQUET_SCHEMA({quote_text(str(path))})"
+    wide = connection.sql(f"SELECT name FROM {source} WHERE precision > {_DIGITS}").fetchall()  # noqa: S608
+    if wide:
+        told = ", ".join(dict.fromkeys(str(name) for (name,) in wide))
+        raise UsageError(
+            f"{path} has decimals of more than {_DIGITS} digits ({told}): save them with fewer, or as text"
+        )
     # Every value is read once, so that a damaged page and a text that is no UTF-8 are told now.
     types = [str(kind) for kind in relation.types]
     read_all = (
         f"SUM(STRLEN({quote_name(name)}))" if kind == "VARCHAR" else f"COUNT({quote_name(name)})"
         for name, kind in zip(relation.columns, types, strict=True)
     )
+    left_out: list[str] = []
     try:
         relation.aggregate(", ".join(["COUNT(*)", *read_all])).fetchone()
     except duckdb.InvalidInputException as error:
         if "string encoding" not in str(error):
             raise
-        relation = open_parquet(connection, _with_bytes(path, folder / "bytes.parquet"))
+        copy = folder / "bytes.parquet"
+        left_out = _copy_with_bytes(path, copy)
+        relation = open_parquet(connection, copy)
     names = unique_names(relation.columns)
     kinds = dict(zip(names, map(str, relation.types), strict=True))
     keys = {name: f"c{position}" for position, name in enumerate(names)}  # a column may be called `line` as well
@@ -666,6 +678,10 @@ def _read_parquet(
     relation = relation.project(", ".join(f"{quote_name(column)} AS {key}" for column, key in columns))
     is_text = {name: _is_text(relation, keys[name]) for name in names if kinds[name] == "BLOB"}
     notes = [
+        f"the column {name!r} holds a list or an object with a text that is no UTF-8; it is left out"
+        for name in left_out
+    ]
+    notes += [
         f"the column {name!r} holds bytes that are no text; it is left out"
         for name in names
         if is_text.get(name) is False
@@ -689,23 +705,39 @@ def _read_parquet(
     return Records(relation, rows, values, typed, broken, broken_rows, "parquet", tuple(notes), numbers=numbers)
 
 
-def _with_bytes(path: Path, target: Path) -> Path:
-    """Copy a Parquet file in which a text is no UTF-8, with its texts as bytes."""
+def _copy_with_bytes(path: Path, target: Path) -> list[str]:
+    """Copy a Parquet file in which a text is no UTF-8, with its texts as bytes.
+
+    Returns:
+        The columns of lists and objects with such a text, which the copy lacks.
+    """
     try:
         source = pq.ParquetFile(path)
-        fields = [
-            field.with_type(pa.binary())
-            if pa.types.is_string(field.type) or pa.types.is_large_string(field.type)
-            else field
-            for field in source.schema_arrow
-        ]
-        schema = pa.schema(fields)
+        fields = list(source.schema_arrow)
+        nested = [at for at, field in enumerate(fields) if pa.types.is_nested(field.type)]
+        bad = {at for batch in source.iter_batches() for at in nested if not _is_valid(batch.column(at))}
+        kept = [at for at in range(len(fields)) if at not in bad]
+        schema = pa.schema(
+            fields[at].with_type(pa.binary())
+            if pa.types.is_string(fields[at].type) or pa.types.is_large_string(fields[at].type)
+            else fields[at]
+            for at in kept
+        )
         with pq.ParquetWriter(target, schema) as writer:
             for batch in source.iter_batches():
-                writer.write_table(pa.Table.from_batches([batch]).cast(schema))
+                writer.write_table(pa.Table.from_batches([batch]).select(kept).cast(schema))
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {one_line(error)}") from None
-    return target
+    return [fields[at].name for at in sorted(bad)]
+
+
+def _is_valid(values: pa.Array) -> bool:
+    """Whether all texts inside of values are UTF-8."""
+    try:
+        values.validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return True
 
 
 def _is_text(relation: duckdb.DuckDBPyRelation, key: str) -> bool:
