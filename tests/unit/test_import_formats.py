@@ -18,7 +18,7 @@ from vlm4rec_search.datasets.importers.generic import ImportOptions, import_gene
 
 SHOPIFY = """\
 Handle,Title,Body (HTML),Vendor,Type,Tags,Published,Variant SKU,Variant Price,Image Src
-brass-lamp,Brass lamp,<p>Warm light</p>,Alder,Lamps,desk,true,L-1,25.00,https://cdn.example/lamp.jpg
+brass-lamp,Brass lamp,<p>Warm light</p>,Alder,Lamps,"desk, brass",true,L-1,25.00,https://cdn.example/lamp.jpg
 brass-lamp,,,,,,,L-2,27.00,https://cdn.example/lamp-2.jpg
 mug,Red mug,,Birch,Mugs,,false,M-1,7.50,
 """
@@ -117,6 +117,22 @@ def test_an_export_becomes_the_raw_contract(tmp_path: Path, name: str) -> None:
     if name in EVENTS:
         (event,) = read_rows(data / "interactions.parquet")
         assert {key: event[key] for key in EVENTS[name]} == EVENTS[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "lists"),
+    [
+        ("shopify", {"Tags": '["desk","brass"]'}),
+        ("woocommerce", {"Categories": '["Lamps > Desk","Sale"]'}),
+        ("magento", {"categories": '["Default Category/Gear","Default Category/Gear/Bags"]'}),
+        ("movielens", {"genres": '["Animation","Comedy"]'}),
+        ("yelp", {"categories": '["Coffee","Food"]'}),
+    ],
+)
+def test_attributes_with_several_values_are_lists(tmp_path: Path, name: str, lists: dict[str, str]) -> None:
+    import_generic(write_export(tmp_path / "export", name), tmp_path / "data", ImportOptions({}), load_format(name))
+    row = read_rows(tmp_path / "data" / "items.parquet")[0]
+    assert {key: row[key] for key in lists} == lists
 
 
 def test_movies_are_read_in_the_encoding_of_their_edition(tmp_path: Path) -> None:

@@ -200,6 +200,27 @@ def test_the_first_element_of_an_attribute_is_an_attribute(tmp_path: Path) -> No
         read_items(tmp_path / "data", content, contract='items: {first: {labels: "|"}}')
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("items.csv", "item_id,title,Genre\n1,Lamp,a | b\\|c||\n2,Mug,\n3,Cup,a\n"),
+        (
+            "items.jsonl",
+            '{"item_id": "1", "title": "Lamp", "Genre": ["a", "b|c"]}\n{"item_id": "2", "title": "Mug"}\n'
+            '{"item_id": "3", "title": "Cup", "Genre": "a"}\n',
+        ),
+    ],
+)
+def test_an_attribute_with_several_values_is_a_list(tmp_path: Path, name: str, content: str) -> None:
+    contract = 'items: {map: {genres: Genre, category: Genre}, first: {category: "|"}, split: {genres: "|"}}'
+    found = read_items(tmp_path / "data", content, name, contract=contract)
+    assert [row.get("genres") for row in found.rows] == [["a", "b|c"], None, ["a"]]
+    assert "source_Genre" not in found.rows[0]
+    for wrong, told in (("{category: ','}", "category has one value"), ("{labels: ','}", "has no column labels")):
+        with pytest.raises(UsageError, match=told):
+            read_items(tmp_path / "data", content, name, contract=f"items: {{split: {wrong}}}")
+
+
 JSON_LINES = (
     b'{"item_id": "1", "title": "Lamp", "Category": "light", "more": {"a": [1, null]}}\n'
     b'{"item_id": 2, "title": "M\xc3\xbcg", "price": 1.50}\n'
@@ -423,8 +444,9 @@ def test_files_of_a_table_that_are_not_read_are_warnings(tmp_path: Path) -> None
     (folder / "2.ndjson").write_text('{"user_id": "u", "item_id": "2", "timestamp": "2024-01-02"}\n')
     with pa.output_stream(folder / "3.csv.zst", compression="zstd") as file:
         file.write(f"{head}u,3,2024-01-03\n".encode())
-    for path in (folder / "4.json", folder / "5.XLSX", folder / "6.jpg", tmp_path / "data" / "interactions.csv.bz2"):
-        path.write_bytes(b"x")
+    left_out = ("4.json", "5.XLSX", "6.jpg", "7.json", "8.json", "../interactions.csv.bz2")
+    for name in left_out:
+        (folder / name).write_bytes(b"x")
     config = Settings(data_dir=tmp_path / "data", cache=tmp_path / "cache")
     found = inspect(tmp_path / "data", "interactions", config.cache)
     assert [(file.file, file.rows) for file in found.files] == [
@@ -432,7 +454,7 @@ def test_files_of_a_table_that_are_not_read_are_warnings(tmp_path: Path) -> None
         ("interactions/4.json", 0), ("interactions/5.XLSX", 0), ("interactions.csv.bz2", 0),
     ]  # fmt: skip
     assert describe(found)[1][0] == (
-        "interactions/4.json is not read: save it as csv, tsv, txt, parquet, jsonl, ndjson, or if it is text or has a"
+        "interactions/4.json and 2 more .json files are not read: save it as csv, tsv, txt, parquet, jsonl, ndjson, or if it is text or has a"
         " JSON object on each line, declare the `files` of interactions in contract.yaml"
     )
     rows = raw_query(config, None, "interactions", ["item_id"]).sql("duckdb")

@@ -42,6 +42,7 @@ class ColumnMatch:
         sources: column of the table -> columns of the file; the first that is not empty counts.
         templates: column of the table -> pieces of its text: fixed text, and the column of the file behind it or None.
         first: column of the table -> separator of a list of which the first element is taken.
+        split: attribute -> separator of its values.
         lists: columns of the table with JSON lists of which the first element is taken.
         dropped: columns of the file in whose place the declaration sets nothing.
         notes: columns that were matched although their names differ.
@@ -51,6 +52,7 @@ class ColumnMatch:
     sources: Mapping[str, tuple[str, ...]]
     templates: Mapping[str, list[tuple[str, str | None]]] = field(default_factory=dict)
     first: Mapping[str, str] = field(default_factory=dict)
+    split: Mapping[str, str] = field(default_factory=dict)
     lists: frozenset[str] = frozenset()
     dropped: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
@@ -125,7 +127,7 @@ def match_columns(
             sources[target] = (alike[0],)
             if alike[0] != target:
                 notes.append(f"{path}: the column {alike[0]!r} is read as {target}")
-    for target in declared.first:
+    for target in (*declared.first, *declared.split):
         if target not in sources and target not in templates:
             sources[target] = _declared_columns(path, [target], columns, by_key)
     filled = sources.keys() | templates.keys()
@@ -160,7 +162,13 @@ def match_columns(
         name for target, text in declared.set.items() if not text for name in by_key.get(name_key(target), ())
     )
     return ColumnMatch(
-        sources, templates, dict(declared.first), dropped=dropped, notes=tuple(notes), warnings=tuple(warnings)
+        sources,
+        templates,
+        dict(declared.first),
+        dict(declared.split),
+        dropped=dropped,
+        notes=tuple(notes),
+        warnings=tuple(warnings),
     )
 
 

@@ -107,6 +107,7 @@ class TableDeclaration(Section):
     first: Mapping[str, str] = Field(
         default={}, description="column of the table: the separator of a list of which the first element is taken"
     )
+    split: Mapping[str, str] = Field(default={}, description="attribute: the separator of its values")
 
     @property
     def named_columns(self) -> list[str]:
@@ -159,6 +160,16 @@ class TableDeclaration(Section):
         for template in templates.values():
             template_parts(template)
         return templates
+
+    @field_validator("split")
+    @classmethod
+    def _are_attributes(cls, separators: Mapping[str, str]) -> Mapping[str, str]:
+        for target, separator in separators.items():
+            if target in CONTRACT.get(cls.table, ()):
+                raise ValueError(f"{target} has one value, and only attributes have several: use first")
+            if not separator:
+                raise ValueError(f"{target} needs the separator of its values")
+        return separators
 
     @model_validator(mode="after")
     def _map_or_set(self) -> "TableDeclaration":

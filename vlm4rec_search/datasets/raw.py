@@ -139,20 +139,23 @@ def find_files(folder: Path, table: str, declared: TableDeclaration) -> list[Pat
 def unread_files(folder: Path, table: str, declared: TableDeclaration) -> dict[str, str]:
     """Return the files of data where those of a table stand which `find_files` leaves out: their names -> a warning.
 
-    Nothing is left out where the files are declared.
+    The first of each suffix stands for the others of it. Nothing is left out where the files are declared.
     """
     if declared.files:
         return {}
     paths = [path for path in folder.iterdir() if path.name.lower().startswith(f"{table}.") and path.is_file()]
     names = (path.relative_to(folder).as_posix() for path in sorted([*paths, *matching_files(folder, f"{table}/**/*")]))
+    of_suffix: dict[str, list[str]] = {}
+    for name in names:
+        if name.lower().endswith(OTHER_SUFFIXES) and not name.lower().endswith(SUFFIXES):
+            of_suffix.setdefault(Path(name).suffix.lower(), []).append(name)
     advice = (
-        f"is not read: save it as {', '.join(kind[1:] for kind in FORMATS)}, or if it is text or has a JSON object on"
+        f"not read: save it as {', '.join(kind[1:] for kind in FORMATS)}, or if it is text or has a JSON object on"
         f" each line, declare the `files` of {table} in {CONTRACT_FILE}"
     )
     return {
-        name: f"{name} {advice}"
-        for name in names
-        if name.lower().endswith(OTHER_SUFFIXES) and not name.lower().endswith(SUFFIXES)
+        first: f"{first} {f'and {len(others):,} more {suffix} files are' if others else 'is'} {advice}"
+        for suffix, (first, *others) in of_suffix.items()
     }
 
 

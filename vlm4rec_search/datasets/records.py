@@ -85,6 +85,8 @@ class Records:
         sql |= {target: self._filled_in(self._of(target), parts) for target, parts in match.templates.items()}
         for target in match.first.keys() & sql.keys():
             sql[target] = _first_part(sql[target], match.first[target])
+        for target in match.split.keys() & sql.keys():
+            sql[target] = _as_list(sql[target], match.split[target])
         for target in match.lists:
             sql[target] = f"COALESCE(TRY(JSON_EXTRACT_STRING({sql[target]}, '$[0]')), NULLIF({sql[target]}, '[]'))"
         return sql
@@ -100,6 +102,7 @@ class Records:
         own = self.attribute_names(match)
         kept = [name for name, new in own.items() if name == new]
         new = {**{new: self.typed[name] for name, new in own.items() if name != new}, **self.columns(match)}
+        new |= {name: f"CAST({new[name]} AS JSON)" for name in match.split.keys() & new.keys()}
         added = [f"{quote_text(name)}, {sql}" for name, sql in new.items() if name not in table_columns]
         if self.is_json:
             # Merging nulls removes the keys that are columns of the table.
@@ -756,6 +759,16 @@ def _first_part(text: str, separator: str) -> str:
         return f"NULLIF(TRIM(SPLIT_PART({text}, {sign}, 1)), '')"
     first = f"SPLIT_PART(REPLACE({text}, {escaped}, CHR(31)), {sign}, 1)"
     return f"NULLIF(TRIM(REPLACE({first}, CHR(31), {sign})), '')"
+
+
+def _as_list(text: str, separator: str) -> str:
+    """Return SQL of the text of a JSON list of all elements, separated as for `_first_part`; a JSON list stays."""
+    sign, escaped = quote_text(separator), quote_text(f"\\{separator}")
+    parts = f"STRING_SPLIT(REPLACE({text}, {escaped}, CHR(31)), {sign})"
+    trimmed = f"LIST_TRANSFORM({parts}, part -> TRIM(REPLACE(part, CHR(31), {sign})))"
+    filled = f"LIST_FILTER({trimmed}, part -> part <> '')"
+    is_list = f"{text} LIKE '[%' AND JSON_VALID({text})"
+    return f"CASE WHEN {is_list} THEN {text} WHEN LEN({filled}) > 0 THEN CAST(TO_JSON({filled}) AS VARCHAR) END"
 
 
 def _of_one_meaning(number: str, condition: str = "TRUE") -> str:

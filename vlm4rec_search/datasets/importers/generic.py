@@ -259,6 +259,7 @@ def _overlay(layout: ImportTable, section: TableDeclaration, files: tuple[str, .
         kept = {target: value for target, value in getattr(layout, name).items() if target not in own}
         changes[name] = {**kept, **getattr(section, name)}
     changes["first"] = {**layout.first, **section.first}
+    changes["split"] = {**layout.split, **section.split}
     if "available" in own:
         changes["offered"] = {}
     return layout.model_copy(update={**changes, "files": files})
@@ -343,7 +344,10 @@ def _without_missing(layout: ImportTable, form: ImportFormat, columns: Sequence[
             del kept_set[target]
     left_out = (layout.map.keys() | layout.set.keys()) - (kept_map.keys() | kept_set.keys())
     first = {target: sign for target, sign in layout.first.items() if target not in left_out}
-    return layout.model_copy(update={"map": kept_map, "set": kept_set, "first": first})
+    of_file = {*kept_map, *kept_set, *(target for target in layout.split if name_key(target) in present)}
+    by_form = {target for base in form.layouts(layout.table) for target in base.split}
+    split = {target: sign for target, sign in layout.split.items() if target in of_file or target not in by_form}
+    return layout.model_copy(update={"map": kept_map, "set": kept_set, "first": first, "split": split})
 
 
 def _target_columns(
