@@ -17,6 +17,7 @@ from vlm4rec_search.common.settings import settings
 from vlm4rec_search.datasets.events.compaction import compact
 from vlm4rec_search.datasets.events.event import parse_event
 from vlm4rec_search.datasets.events.log import EventLog
+from vlm4rec_search.datasets.forgotten import Forgotten, load_forgotten, save_forgotten
 
 PHOTO = Path("photos") / "ab" / ("ab" * 32)
 
@@ -235,19 +236,34 @@ def test_events_that_move_during_a_backup_are_in_it(shop: Path, monkeypatch: pyt
     assert len(restored.waiting(restored.newest_waiting())) == 1
 
 
-def test_a_restore_keeps_the_list_of_forgotten_shoppers(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Path("forgotten.json").write_text("older")
+def test_a_restore_forgets_whom_either_list_forgets(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = Path("forgotten.json")
+    first = Forgotten().adding(["u1"])
+    save_forgotten(path, first.adding(["u2"]))
     assert run("backup", "shop.zip").exit_code == 0
-    Path("forgotten.json").write_text("newer")
-    assert run("restore", "shop.zip", "--force").exit_code == 0
-    assert Path("forgotten.json").read_text() == "newer"
-    new_folder = move_to_new_folder(shop, monkeypatch)
-    (new_folder / "forgotten.json").write_text("newer")
-    restored = run("restore", "../shop.zip", "--json")  # not in the way, so that nobody moves it away
-    assert restored.exit_code == 0, restored.output
-    assert "forgotten.json" not in json.loads(restored.output)["files"]
-    assert (new_folder / "forgotten.json").read_text() == "newer"
-    shutil.rmtree(new_folder)
+    save_forgotten(path, first.adding(["u3"]))
+    restored = run("restore", "shop.zip", "--force")
+    assert "Next: vlm4rec forget && sqlmesh plan" in restored.output
+    assert [user in load_forgotten(path) for user in ("u1", "u2", "u3", "u4")] == [True, True, True, False]
+    folder = move_to_new_folder(shop, monkeypatch)
+    save_forgotten(folder / path, first)
+    assert run("restore", "../shop.zip").exit_code == 0  # not in the way, so that nobody moves it away
+    assert "u2" in load_forgotten(folder / path)
+    shutil.rmtree(folder)
     folder = move_to_new_folder(shop, monkeypatch)
     assert run("restore", "../shop.zip").exit_code == 0
-    assert (folder / "forgotten.json").read_text() == "older"
+    assert load_forgotten(folder / path) == first.adding(["u2"])
+
+
+def test_lists_of_forgotten_shoppers_that_began_apart_stop_a_restore(
+    shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_forgotten(Path("forgotten.json"), Forgotten().adding(["u1"]))
+    assert run("backup", "shop.zip").exit_code == 0
+    folder = move_to_new_folder(shop, monkeypatch)
+    save_forgotten(folder / "forgotten.json", Forgotten().adding(["u2"]))
+    before = (folder / "forgotten.json").read_bytes()
+    restored = run("restore", "../shop.zip", "--force")
+    assert (restored.exit_code, "vlm4rec forget --user ID" in restored.output) == (2, True), restored.output
+    assert (folder / "forgotten.json").read_bytes() == before
+    assert not (folder / "cache" / "results.sqlite").exists()

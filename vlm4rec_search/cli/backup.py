@@ -45,13 +45,14 @@ def backup(file: Path, force: bool, as_json: bool) -> None:
 def restore(file: Path, force: bool, as_json: bool) -> None:
     """Put the files of a backup where the settings have them.
 
-    Nothing is written if a file exists, unless --force replaces it. The list of forgotten shoppers stays as it is where
-    there is one. Then `sqlmesh plan` and `vlm4rec index` make the tables and the release again, without a new model
-    call.
+    Nothing is written if a file exists, unless --force replaces it. A list of forgotten shoppers that is there gets
+    those of the backup, and `vlm4rec forget` removes their rows from what was restored. Then `sqlmesh plan` and
+    `vlm4rec index` make the tables and the release again, without a new model call.
 
     Example: vlm4rec restore shop-2026-11-28.zip
     """
     from vlm4rec_search.common.settings import settings
+    from vlm4rec_search.datasets.forgotten import load_forgotten
     from vlm4rec_search.pipeline.backup import restore_backup
 
     paths = restore_backup(settings(), file, force)
@@ -61,6 +62,7 @@ def restore(file: Path, force: bool, as_json: bool) -> None:
     for name, path in paths.items():
         if not name.startswith("photos/"):
             click.echo(f"  {path}: restored")
-    click.echo(f"Restored {len(paths):,} files of {file}. Next: sqlmesh plan && vlm4rec index")
+    forget = "vlm4rec forget && " if load_forgotten(settings().forgotten).hashes else ""
+    click.echo(f"Restored {len(paths):,} files of {file}. Next: {forget}sqlmesh plan && vlm4rec index")
     if "caption_edits.csv" in paths and not settings().caption_edits:
         click.echo(f"To use the captions that people wrote: export VLM4REC_CAPTION_EDITS={paths['caption_edits.csv']}")

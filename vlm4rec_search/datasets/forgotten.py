@@ -57,6 +57,21 @@ class Forgotten:
             raise UsageError("the id of a shopper is empty")
         return Forgotten(salt, {**{_hash(salt, each): today for each in ids}, **self.hashes})
 
+    def joined(self, other: "Forgotten") -> "Forgotten":
+        """Return the shoppers of both sets.
+
+        Raises:
+            UsageError: both have shoppers, and different salts: the same shopper would have another hash in each.
+        """
+        if not self.hashes or not other.hashes:
+            return self if self.hashes else other
+        if self.salt != other.salt:
+            raise UsageError(
+                "two lists of forgotten shoppers that began apart (different salts) cannot become one: move one away,"
+                " and add its shoppers to the other by their ids (vlm4rec forget --user ID)"
+            )
+        return Forgotten(self.salt, {**other.hashes, **self.hashes})
+
 
 def load_forgotten(path: Path) -> Forgotten:
     """Read the file; a missing one forgets nobody.
@@ -72,7 +87,8 @@ def load_forgotten(path: Path) -> Forgotten:
     except FileNotFoundError:
         return Forgotten()
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UsageError(f"VLM4REC_FORGOTTEN: {path} cannot be read ({error}): restore it from a backup") from None
+        advice = "move it away, and restore it from a backup"
+        raise UsageError(f"VLM4REC_FORGOTTEN: {path} cannot be read ({error}): {advice}") from None
     return Forgotten(salt, hashes)
 
 

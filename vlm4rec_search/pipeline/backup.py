@@ -29,6 +29,7 @@ from vlm4rec_search.common.sql import quote_text
 from vlm4rec_search.common.version import package_version
 from vlm4rec_search.common.warehouse import replacing_database
 from vlm4rec_search.datasets.events.compaction import events_lock
+from vlm4rec_search.datasets.forgotten import forgotten_lock, load_forgotten, save_forgotten
 from vlm4rec_search.pipeline.quality import history
 
 EDITS = Path("caption_edits.csv")
@@ -55,13 +56,13 @@ class _Part:
         path: outside of the backup.
         copy: makes a consistent copy of `path` at another path.
         replace: makes `path` a copy of another file.
-        stays: whether a file that is there stays, also with `force`.
+        joins: whether `replace` keeps what is in a file that is there, also with `force`.
     """
 
     path: Path
     copy: Callable[[Path, Path], None]
     replace: Callable[[Path, Path], None]
-    stays: bool = False
+    joins: bool = False
 
 
 def write_backup(settings: Settings, target: Path, force: bool = False) -> dict[str, int]:
@@ -101,8 +102,8 @@ def write_backup(settings: Settings, target: Path, force: bool = False) -> dict[
 def restore_backup(settings: Settings, source: Path, force: bool = False) -> dict[str, Path]:
     """Put the files of a backup where the settings have them, and return the path of each that was written.
 
-    The whole backup is read before the first file is written. A list of forgotten shoppers that is there stays: one of
-    an older backup would bring back who was forgotten since.
+    The whole backup is read before the first file is written. A list of forgotten shoppers that is there keeps all who
+    are on it, and gets those of the backup: neither may bring back whom the other forgets.
 
     Args:
         settings: name the files.
@@ -110,15 +111,16 @@ def restore_backup(settings: Settings, source: Path, force: bool = False) -> dic
         force: whether to replace existing files.
 
     Raises:
-        UsageError: a file exists already, or `source` is no backup.
+        UsageError: a file exists already, `source` is no backup, or the two lists of forgotten shoppers cannot become
+            one; nothing is written then.
         RunError: the backup is damaged, or a file cannot be written.
     """
     settings.cache.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=settings.cache, prefix=".restore-") as folder:
         names = _extract(settings, source, Path(folder))
         parts = {name: part for name, part in _parts(settings, names).items() if name in names}
-        parts = {name: part for name, part in parts.items() if not (part.stays and part.path.exists())}
-        taken = [part.path for name, part in parts.items() if part.path.exists() and not re.fullmatch(_PHOTO, name)]
+        replaced = [part.path for name, part in parts.items() if not (part.joins or re.fullmatch(_PHOTO, name))]
+        taken = [path for path in replaced if path.exists()]
         if taken and not force:
             raise UsageError(f"{taken[0]} exists: move it away, or replace each file of the backup with --force")
         for name, part in parts.items():
@@ -146,16 +148,19 @@ def _present(settings: Settings) -> Iterator[tuple[str, _Part]]:
 
 
 def _parts(settings: Settings, names: list[str]) -> Mapping[str, _Part]:
-    """Return the files that a backup can have; `names` has those of photos and of events."""
+    """Return the files that a backup can have; `names` has those of photos and of events.
+
+    The list of forgotten shoppers is the first: a restore that it stops has written nothing.
+    """
     photos = [name for name in names if re.fullmatch(_PHOTO, name)]
     events = [name for name in names if re.fullmatch(_EVENTS, name)]
     return {
+        "forgotten.json": _Part(settings.forgotten, _copy_file, _join_forgotten, joins=True),
         "results.sqlite": _Part(settings.cache / FILE, _copy_sqlite, _replace_sqlite),
         "releases.duckdb": _Part(settings.releases, _copy_duckdb, _replace_duckdb),
         "checks.duckdb": _Part(settings.quality / history.FILE, _copy_duckdb, _replace_duckdb),
         "evaluations.duckdb": _Part(settings.results, _copy_duckdb, _replace_duckdb),
         "served.sqlite": _Part(settings.served_file, _copy_sqlite, _replace_sqlite),
-        "forgotten.json": _Part(settings.forgotten, _copy_file, _replace_file, stays=True),
         "judgments.csv": _Part(settings.judgments_file, _copy_file, _replace_file),
         "caption_edits.csv": _Part(settings.caption_edits or EDITS, _copy_file, _replace_file),
         _LOG: _Part(settings.events_file, partial(_copy_log, settings.events_folder), _replace_sqlite),
@@ -219,6 +224,11 @@ def _copy_file(source: Path, target: Path) -> None:
 def _replace_file(path: Path, new: Path) -> None:
     with replacing_file(path) as part:
         shutil.copyfile(new, part)
+
+
+def _join_forgotten(path: Path, new: Path) -> None:
+    with forgotten_lock(path):
+        save_forgotten(path, load_forgotten(path).joined(load_forgotten(new)))
 
 
 def _replace_sqlite(path: Path, new: Path) -> None:
