@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from vlm4rec_search.evaluation.results import Results, Row
+from vlm4rec_search.evaluation.significance import SIGNIFICANT
 
 # The paper's name of a system, its Recall@10 and NDCG@10, and the name of that system here.
 TABLE = (
@@ -61,11 +62,11 @@ def effect(results: Results) -> list[str]:
         other = ({one.a, one.b} - {"description-only"}).pop()
         if "description-only" not in (one.a, one.b) or other not in ("title-only", "vision-only"):
             continue
-        sign = 1.0 if one.a == "description-only" else -1.0
-        low, high = sorted((sign * one.low, sign * one.high))
-        verdict = "is better than" if low > 0 else "is worse than" if high < 0 else "cannot be told from"
+        seen = one.seen_from("description-only")
+        verdict = "is better than" if seen.difference > 0 else "is worse than"
         lines.append(
-            f"description-only {verdict} {other}: nDCG@10 differs by {sign * one.difference:+.4f},"
-            f" 95% interval {low:+.4f} to {high:+.4f}"
+            f"description-only {verdict if seen.corrected < SIGNIFICANT else 'cannot be told from'} {other}: nDCG@10"
+            f" differs by {seen.difference:+.4f}, 95% interval {seen.low:+.4f} to {seen.high:+.4f},"
+            f" p after Holm {seen.corrected:.2g}"
         )
     return lines
