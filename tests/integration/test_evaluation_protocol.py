@@ -117,6 +117,9 @@ def test_evaluate_on_the_products_own_tables(workspace: Workspace) -> None:
     assert results(workspace) == [(2, 7)]
     assert provenance(workspace) == [("hashing-64", "test-1", SCHEMA_VERSION)] * 2
 
+    with pytest.raises(UsageError, match="vectors by hashing-64@1, VLM4REC_ENCODER is hashing-32@1"):
+        load_split(places(workspace, "hashing-32"), "prod", Protocol(), frozenset({"title"}))
+
     split = load_split(places(workspace), "prod", Protocol(), frozenset())
     hidden = list(split.user_ids).index("u3"), split.catalogue.positions(["i05"])[0]
     assert (split.seen.toarray()[hidden], split.excluded.toarray()[hidden]) == (0, 1)

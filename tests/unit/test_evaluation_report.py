@@ -4,6 +4,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import yaml
 from helpers.interaction_logs import DAY, START, planted
@@ -14,7 +15,7 @@ from vlm4rec_search.evaluation.protocol import Protocol
 from vlm4rec_search.evaluation.report import COLUMNS, LEGEND, Chapter, forest, write_report
 from vlm4rec_search.evaluation.results import Row, summarise
 from vlm4rec_search.evaluation.run import evaluate
-from vlm4rec_search.evaluation.splits import Part, Parts
+from vlm4rec_search.evaluation.splits import Part, Parts, captions_note
 from vlm4rec_search.evaluation.store import save
 from vlm4rec_search.evaluation.systems import load_systems, registry
 from vlm4rec_search.evaluation.systems.behaviour import CoPurchase, Popularity, Random
@@ -93,14 +94,25 @@ def test_the_page_says_which_settings_were_not_chosen(tmp_path: Path) -> None:
 
     def page(parts: Parts) -> str:
         evaluation = evaluate(parts, load_systems(["popularity", "recent-popularity"]))
-        results = summarise(evaluation, Protocol().to_json(), 7)
+        results = summarise(evaluation, Protocol().to_json() | {"captions": "0 of 9 items"}, 7)
         write_report(tmp_path / "page.html", [Chapter("", results, evaluation, settings)])
         return (tmp_path / "page.html").read_text()
 
     unchosen = page(Parts(None, part))
     assert "30 days; not chosen" in unchosen
+    assert "0 of 9 items" in unchosen
     assert "Nobody could be asked in the validation part" in unchosen
     assert "not chosen" not in page(Parts(part, part))
+
+
+def test_missing_captions_are_told() -> None:
+    def note(*captions: str | None) -> str:
+        images = [*(f"{at}.png" for at in range(len(captions))), None]
+        return captions_note(pa.table({"image": images, "caption": pa.array([*captions, None], pa.string())}), "vlm@1")
+
+    assert note("a bag", "a hat") == note() == ""
+    assert note("a bag", None).startswith("1 of 2 items with a photo have a caption by vlm@1")
+    assert note(None, None).endswith("description-only uses texts of the shop")
 
 
 def test_the_legend_knows_every_system_and_metric() -> None:

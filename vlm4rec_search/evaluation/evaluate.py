@@ -13,7 +13,7 @@ from vlm4rec_search.evaluation.report import Chapter, write_report
 from vlm4rec_search.evaluation.results import Results, summarise
 from vlm4rec_search.evaluation.run import evaluate, has_choice
 from vlm4rec_search.evaluation.snapshots import built_world
-from vlm4rec_search.evaluation.splits import Say, build_parts
+from vlm4rec_search.evaluation.splits import Say, build_parts, captions_note
 from vlm4rec_search.evaluation.store import Provenance, save
 from vlm4rec_search.evaluation.systems import load_systems
 from vlm4rec_search.evaluation.tuning.tune import tune
@@ -85,8 +85,13 @@ def _evaluate(settings: Settings, job: Job, world: str, say: Say) -> Chapter:
     about = _protocol(settings, job.protocol) | ({"world": world} if world else {})
     if choose:
         about["validation_users"] = len(parts.validation.targets.users) if parts.validation else None
+    tables = parts.test.split.tables
+    note = captions_note(tables.tables.documents, tables.captioner) if tables and "description" in needs else ""
+    if note:
+        about["captions"] = note
+        say(note)
     results = summarise(evaluation, about, job.protocol.seed)
-    save(results, evaluation, settings.results, _provenance(parts.test.split.tables, ranking))
+    save(results, evaluation, settings.results, _provenance(tables, ranking))
     return Chapter(world, results, evaluation, settings)
 
 

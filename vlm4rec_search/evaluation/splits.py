@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 from pandas import DataFrame
 from scipy import sparse
 
@@ -16,6 +17,7 @@ from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.vectors import Mask, Scores, Texts, unit
 from vlm4rec_search.common.warehouse import in_environment, read
+from vlm4rec_search.embeddings.encoders import load_sentence_encoder
 from vlm4rec_search.embeddings.tables import embed_texts
 from vlm4rec_search.evaluation.data import Catalogue, Split, Targets
 from vlm4rec_search.evaluation.protocol import (
@@ -142,10 +144,29 @@ def _descriptions(documents: "pa.Table") -> Texts:
     return np.array([next(filter(None, row)) for row in zip(*rows, strict=True)], dtype=object)
 
 
+def captions_note(documents: "pa.Table", captioner: str) -> str:
+    """Say how many items with a photo have a caption, and what that means; empty where all of them have one.
+
+    Args:
+        documents: columns image and caption of search.item_documents.
+        captioner: its id.
+    """
+    shown = documents.filter(pc.is_valid(documents["image"]))
+    missing, photos = shown["caption"].null_count, len(shown)
+    if not missing:
+        return ""
+    told = f"{photos - missing:,} of {photos:,} items with a photo have a caption by {captioner}"
+    return f"{told}: description-only {'does not know the others' if missing < photos else 'uses texts of the shop'}"
+
+
 def _encoded(settings: Settings, ids: Texts, texts: Texts, encoder: str) -> Scores:
+    """Return vectors by the encoder of the tables, which the settings name: the id of one in a folder does not."""
+    loaded = load_sentence_encoder(settings.encoder, settings.weights).id
+    if loaded != encoder:
+        raise UsageError(f"the tables have vectors by {encoder}, VLM4REC_ENCODER is {loaded}: run `sqlmesh plan` first")
     told = np.flatnonzero(texts != "")
     frame = pd.DataFrame({"item_id": ids[told], "text": texts[told]})
-    embedded = embed_texts(frame, encoder.rsplit("@", 1)[0], settings.cache, settings.weights)
+    embedded = embed_texts(frame, settings.encoder, settings.cache, settings.weights)
     return _stack(list(embedded["vector"]), len(ids), told)
 
 
