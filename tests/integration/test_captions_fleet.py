@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import pytest
+from helpers.caption_server import answer, refusal, serving
 from helpers.colour_catalogue import write_catalogue
 
 from benchmarks.caption_servers import Stub, serving_fleet
-from vlm4rec_search.captioning.captioners.openai import fleet
+from vlm4rec_search.captioning.captioners.openai import client, fleet
 from vlm4rec_search.captioning.run import look_up_captions, run_captions
 from vlm4rec_search.common.cache import Cache
 from vlm4rec_search.common.errors import RunError, UsageError
@@ -41,6 +42,26 @@ def test_a_fleet_with_failures_stays_busy_loses_nothing_and_pays_once(tmp_path: 
     assert calls[6] < 20
     assert calls[7] > 20, "a server that was busy for a while gets requests again"
     assert shares[-1] > 0.5, shares  # benchmarks/captions.py has the figure of an idle machine
+
+
+def test_servers_that_are_always_busy_use_up_the_patience(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "PATIENCE", 1.0)
+    pausing = {"retry_after": "1"}
+    with serving(lambda *_: refusal(429, "daily limit", **pausing)) as one, serving(lambda *_: refusal(429, "")) as two:
+        settings = write_settings(tmp_path, f"{one.url},{two.url}", 1)
+        assert run_captions(settings).statuses == {"failed": 1}
+
+
+def test_a_server_that_asks_for_a_long_pause_leaves_its_requests_to_another(tmp_path: Path) -> None:
+    with (
+        serving(lambda *_: refusal(429, "hourly limit", retry_after="3600")) as busy,
+        serving(lambda *_: answer("A red coat of wool.")) as good,
+    ):
+        settings = write_settings(tmp_path, f"{busy.url},{good.url}", 4)
+        assert run_captions(settings).statuses == {"ok": 4}
+        busy_alone = write_settings(tmp_path / "alone", busy.url, 4)
+        with pytest.raises(RunError, match="asks for a pause of 3600 s"):
+            run_captions(busy_alone)
 
 
 def test_a_fleet_that_cannot_be_reached_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

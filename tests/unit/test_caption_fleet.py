@@ -13,7 +13,13 @@ from vlm4rec_search.captioning.captioners.openai.fleet import (
     Server,
 )
 from vlm4rec_search.captioning.captioners.openai.rate_limit import RateLimiter
-from vlm4rec_search.captioning.captioners.openai.responses import BusyError, TransientError, UnreachableError
+from vlm4rec_search.captioning.captioners.openai.responses import (
+    PATIENCE,
+    BusyError,
+    TransientError,
+    UnreachableError,
+)
+from vlm4rec_search.common.errors import RunError
 
 OOPS, GONE = TransientError("500"), UnreachableError("refused")
 
@@ -34,13 +40,13 @@ def make_fleet(names: str, slots: int = 2) -> tuple[Fleet[None], list[Server[Non
 def lent(fleet: Fleet[None], count: int, *tried: Server[None]) -> list[str]:
     """Return the names of the servers of this many requests at once."""
     with ExitStack() as stack:
-        return [stack.enter_context(fleet.lend(tried)).name for _ in range(count)]
+        return [stack.enter_context(fleet.lend(tried))[0].name for _ in range(count)]
 
 
 def test_the_server_with_the_fewest_requests_is_next_and_none_gets_more_than_its_slots() -> None:
     fleet, (first, *_), _ = make_fleet("abc")
     assert sorted(lent(fleet, 6)) == ["a", "a", "b", "b", "c", "c"]
-    with fleet.lend() as server:
+    with fleet.lend() as (server, _):
         assert server is first
         assert lent(fleet, 2) == ["b", "c"]
     assert [server.outstanding for server in fleet.servers] == [0, 0, 0]
@@ -92,6 +98,22 @@ def test_when_no_server_can_be_reached_requests_end() -> None:
         clock.now += LONGEST_REST
     with pytest.raises(UnreachableError, match="none of the 2 servers accepts a connection"), fleet.lend():
         pass
+
+
+def test_a_long_pause_ends_the_requests_only_where_no_other_server_is_left() -> None:
+    fleet, (first, second, third), clock = make_fleet("abc")
+    fleet.failed(first, BusyError("429: hourly limit", 2 * PATIENCE))
+    assert lent(fleet, 2) == ["b", "c"]
+    for _ in range(PATIENT_RESTS):
+        fleet.failed(second, GONE)
+        clock.now += LONGEST_REST
+    with pytest.raises(RunError, match=r"a asks for a pause of 11\d\d s \(429: hourly limit\), and no other"):
+        fleet.failed(third, BusyError("429: daily limit", 9 * PATIENCE))
+    with pytest.raises(RunError, match="asks for a pause"), fleet.lend():
+        pass
+    alone, (only,), _ = make_fleet("a")
+    with pytest.raises(RunError, match=r"a asks for a pause of 601 s \(429\): earlier captions are kept"):
+        alone.failed(only, BusyError("429", PATIENCE + 1.0))
 
 
 def test_a_single_server_never_rests() -> None:

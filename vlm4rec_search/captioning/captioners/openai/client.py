@@ -130,13 +130,13 @@ class ChatClient:
         return CompletedRequest(completion, seconds, stop.lost)
 
     def _attempt(self, body: Mapping[str, object], tokens: int, stop: "_StopRule") -> tuple[Completion, float]:
-        queued = time.monotonic()
-        with self._fleet.lend(stop.tried) as server:
+        with self._fleet.lend(stop.tried) as (server, queued):
+            lent = time.monotonic()
             server.limiter.acquire(tokens)
             start = time.monotonic()
-            stop.queued += start - queued
+            stop.queued += queued + start - lent
             try:
-                completion = self._read_completion(self._post(server, body), server)
+                completion = parse_completion(self._post(server, body), server.name, self._key)
             except TransientError as error:
                 stop.tried.append(server)
                 self._fleet.failed(server, error)
@@ -173,14 +173,6 @@ class ChatClient:
         """Return the message of an error without the key: some quote a header."""
         return str(error).replace(self._key, "***") if self._key else str(error)
 
-    def _read_completion(self, response: httpx.Response, server: Server[httpx.Client]) -> Completion:
-        try:
-            return parse_completion(response, server.name, self._key)
-        except BusyError as error:
-            if error.seconds and self._fleet.is_single:
-                server.limiter.pause(error.seconds)
-            raise
-
 
 class _StopRule(tenacity.stop.stop_base):
     """Ends the attempts of one request after `ATTEMPTS` failures or `PATIENCE` seconds.
@@ -189,7 +181,8 @@ class _StopRule(tenacity.stop.stop_base):
 
     Attributes:
         lost: the number of answers that were lost in transit.
-        queued: seconds spent waiting for our own limits, which do not count towards `PATIENCE`.
+        queued: seconds spent waiting for our own limits, which do not count towards `PATIENCE`. The time in which all
+            servers rest does.
         tried: the servers that failed the request.
     """
 

@@ -192,10 +192,7 @@ def classify_error(response: httpx.Response, server: str, key: str | None) -> Ex
             " in /v1"
         )
     if status == 429 or (status == 503 and "retry-after" in response.headers):
-        seconds = retry_after(response.headers)
-        if seconds is not None and seconds > PATIENCE:
-            return RunError(f"{server} asks for a pause of {seconds:.0f} s ({reason}): earlier captions are kept")
-        return BusyError(reason, seconds)
+        return BusyError(reason, retry_after(response.headers))
     if status in _TRANSIENT or status >= 500:
         return TransientError(reason)
     return CaptionError("failed", reason)
