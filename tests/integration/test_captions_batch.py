@@ -140,6 +140,19 @@ def test_errors_keep_their_reason_and_can_be_exported_again(tmp_path: Path) -> N
     assert import_batch(settings, [errors]).failed == 0, "an old error does not replace an answer"
 
 
+def test_stored_answers_that_cannot_be_used_are_left_to_a_retry(tmp_path: Path) -> None:
+    def behave(title: str, earlier: int) -> Reply:
+        return answer("I'm sorry, I cannot help with that.") if title < "Item i03" else refusal(400, "broken")
+
+    with serving(behave) as server:
+        settings = write_settings(tmp_path, server)
+        run_captions(settings, limit=5)
+    assert statuses(settings) == {"refused": 3, "failed": 2, "pending": 15}
+    summary = export_batch(settings, tmp_path / "a.jsonl", failed=True, limit=4)
+    assert (summary.requests, summary.answered, summary.elsewhere) == (4, 3, 0)
+    assert statuses(settings) == {"refused": 3, "in_batch": 4, "pending": 13}
+
+
 def test_an_error_with_the_status_200_is_not_paid_and_gives_way_to_an_answer(tmp_path: Path) -> None:
     settings, output = write_settings(tmp_path / "shop"), tmp_path / "out.jsonl"
     export_batch(settings, tmp_path / "a.jsonl", limit=2)

@@ -66,6 +66,7 @@ class ExportSummary:
         in_batch: items whose requests are in earlier files, and were left out.
         bad_photos: distinct photos that cannot be read.
         elsewhere: requests left out because another process captions them now.
+        answered: items left out because a stored answer that cannot be used stays until a retry replaces it.
         tokens_in, tokens_out: estimated tokens of the requests.
         measured: number of earlier calls behind the token counts; 0 if the counts are assumed.
         cost: price of these tokens, at the prices of the settings.
@@ -78,6 +79,7 @@ class ExportSummary:
     in_batch: int
     bad_photos: int
     elsewhere: int
+    answered: int
     tokens_in: int
     tokens_out: int
     measured: int
@@ -109,7 +111,7 @@ def export_batch(
         captioner: name of another captioner than the active one, of the kind `openai`.
         limit: the largest number of items.
         part: share of the items; by default all.
-        failed: also items whose last call failed, was refused or answered nothing.
+        failed: also items whose last call failed, was refused or answered nothing, but for those with a stored answer.
         again: also items whose requests are in earlier files: their answers will not come.
         urls: name photos behind URLs by their URL, in place of their bytes.
         most_requests, most_megabytes: limits of a file; a megabyte has 10^6 bytes.
@@ -128,7 +130,11 @@ def export_batch(
         # No other export runs now: what is left unwritten is of an export that was killed.
         left = [at for at, outcome in enumerate(catalogue.outcomes) if _is_left(outcome)]
         writer.mark(catalogue.keys(left, [catalogue.photos[at] for at in left]))
-        selected = sorted({*left, *catalogue.positions(statuses)})
+        calls = catalogue.positions(_CALLS if failed else ())
+        keys = catalogue.keys(calls, [catalogue.photos[at] for at in calls])
+        stored = cache.read(keys)
+        answered = {at for at, key in zip(calls, keys, strict=True) if key in stored}
+        selected = sorted({*left, *catalogue.positions(statuses)} - answered)
         selected = catalogue.in_part(selected, part)[:limit]
         photos = fetch_selected(catalogue, selected, settings, cache, FillPolicy(retry_failed=False, show=bar))
         requests = _requests(catalogue, selected, photos, urls)
@@ -148,6 +154,7 @@ def export_batch(
         in_batch=statuses_before[IN_BATCH] - again_selected,
         bad_photos=writer.bad_photos,
         elsewhere=len(requests) - len(taken),
+        answered=len(answered),
         tokens_in=tokens[0],
         tokens_out=tokens[1],
         measured=measured,

@@ -266,6 +266,8 @@ def export_batch(
         click.echo(f"{summary.in_batch:,} items are in earlier files; --again writes their requests once more")
     if summary.bad_photos:
         click.echo(f"{summary.bad_photos:,} photos cannot be read; the next plan shows why")
+    if summary.answered:
+        click.echo(f"{summary.answered:,} items have an answer that cannot be used: `captions retry` asks again")
     if summary.elsewhere:
         click.echo(f"{summary.elsewhere:,} photos are being captioned by a run now, and were left out")
     if summary.requests:
