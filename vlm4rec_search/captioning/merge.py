@@ -21,13 +21,15 @@ class MergedCaptions:
     Attributes:
         captioner: id.
         computed, failed: captions and failures that were missing here, or known as requests in a batch only.
-        known: captions and failures that were here.
-        tokens_in, tokens_out, cost: of the new captions, at the prices of the settings.
+        replaced: answers that were here, and were retried there.
+        known: all other captions and failures that were here.
+        tokens_in, tokens_out, cost: of the new captions and answers, at the prices of the settings.
     """
 
     captioner: str
     computed: int = 0
     failed: int = 0
+    replaced: int = 0
     known: int = 0
     tokens_in: int = 0
     tokens_out: int = 0
@@ -37,8 +39,9 @@ class MergedCaptions:
 def merge_captions(settings: Settings, folders: Sequence[Path]) -> list[MergedCaptions]:
     """Copy captions and failures of other caches that are missing in the cache of the settings.
 
-    What is here stays, but for a request in a batch file that an earlier merge took over: it ends with a failure there.
-    A request that is being written to a file now is left out. The other caches are not changed.
+    What is here stays, with two exceptions. A request in a batch file that an earlier merge took over ends with a
+    failure there. An answer gives way to that of a retry there, unless it was retried here, too. A request that is
+    being written to a file now is left out. The other caches are not changed.
 
     Returns:
         One row for each captioner.
@@ -68,13 +71,16 @@ def _merge(cache: Cache, other: Cache, prices: Prices, merged: dict[str, MergedC
         with cache.recording("caption", captioner, _ORIGIN, meter) as record:
             for results in other.results_of("caption", captioner, _AT_ONCE):
                 known = cache.read(list(results))
-                new = {key: value for key, value in results.items() if key not in known}
+                retried = other.last_retries(list(known)).keys() - cache.last_retries(list(known)).keys()
+                replaced = {key for key in retried if known[key] != results[key]}
+                new = {key: value for key, value in results.items() if key not in known or key in replaced}
                 for value in new.values():
                     entry = ENTRY.decode(value)
                     meter.add(entry.get("tokens_in", 0), entry.get("tokens_out", 0))
                 record(new, {})
-                row.computed += len(new)
-                row.known += len(known)
+                row.computed += len(new) - len(replaced)
+                row.replaced += len(replaced)
+                row.known += len(known) - len(replaced)
             # The export that writes now may be killed: taken over, its requests would look like some to write here.
             listed = failures.get(captioner, {}).items()
             failed = {key: failure for key, failure in listed if not is_being_written(failure)}

@@ -392,8 +392,8 @@ def merge(others: tuple[Path, ...], as_json: bool) -> None:
     """Take over the captions of other caches.
 
     FOLDER is the VLM4REC_CACHE of another machine, or a copy of it, while no run uses it. Captions and failures that
-    are missing here are copied, and their tokens count in the ledger; those that are here stay. A second merge of a
-    folder changes nothing.
+    are missing here are copied, and so are answers that were retried there and not here; their tokens count in the
+    ledger. All else that is here stays. A second merge of a folder changes nothing.
 
     Example: vlm4rec captions merge /mnt/machine-2/cache /mnt/machine-3/cache && sqlmesh plan
     """
@@ -406,10 +406,12 @@ def merge(others: tuple[Path, ...], as_json: bool) -> None:
         return
     for row in merged:
         cost = f", {row.cost:,.2f} spent" if row.cost else ""
+        replaced = f"{row.replaced:,} retried there, " if row.replaced else ""
         click.echo(
-            f"{row.captioner}: {row.computed:,} captions, {row.failed:,} failures, {row.known:,} known before{cost}"
+            f"{row.captioner}: {row.computed:,} captions, {row.failed:,} failures, {replaced}{row.known:,} known"
+            f" before{cost}"
         )
-    if any(row.computed or row.failed for row in merged):
+    if any(row.computed or row.failed or row.replaced for row in merged):
         click.echo("Next: sqlmesh plan")
 
 
