@@ -43,6 +43,9 @@ def test_a_blind_model_is_told_and_may_end_the_run_before_a_photo_is_paid_for(
             run_captions(options)
         assert not server.calls
         assert len(server.canaries) == 2, "once for all threads"
+        with Cache(options.cache) as cache:
+            row = cache.ledger()[-1]
+        assert (row.finished, row.computed, row.tokens_in, row.tokens_out) == (False, 0, 2 * 30, 2 * 7)
         assert run_captions(options.model_copy(update={"caption_canary": "warn"})).statuses == {"ok": 3}
     assert [record.message for record in caplog.records if "llava does not see photos" in record.message]
 

@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 from vlm4rec_search.common.cache.cost import CostMeter
 from vlm4rec_search.common.cache.scheduler import BatchScheduler, KeyLocks
 from vlm4rec_search.common.cache.store import Attempt, Failure, LedgerRow, ResultStore, chunks
-from vlm4rec_search.common.errors import RunError
+from vlm4rec_search.common.errors import RunError, Vlm4recError
 from vlm4rec_search.common.progress import Advance, Show, lines
 
 Input = TypeVar("Input")
@@ -146,23 +146,28 @@ class Cache(ResultStore):
         with self._explain_errors():
             locks = KeyLocks(self.folder / LOCK_FILE.format(kind)) if exclusive and todo else None
         start = time.monotonic() - row.seconds
-        with policy.show(label or f"{kind} by {producer}", len(todo)) as advance, locks or nullcontext():
-            known = _KnownResults(self, row, stored, failures, attempts, advance)
-            scheduler = BatchScheduler(locks, known.load_finished, policy.cost_meter)
-            for batch, results in scheduler.run(
-                lambda keys: compute([inputs[key] for key in keys]), todo, batch_size, workers
-            ):
-                if len(results) != len(batch):
-                    counts = f"{len(results)} results for a batch of {len(batch)}"
-                    raise RunError(f"{producer} returned {counts}: this is a defect in it")
-                pairs = list(zip(batch, results, strict=True))
-                fresh = {key: codec.encode(result) for key, result in pairs if not isinstance(result, Failure)}
-                failed = {key: result for key, result in pairs if isinstance(result, Failure)}
-                row.computed += len(fresh)
-                row.failed += len(failed)
-                new_failures |= failed
-                self._commit(_measured(row, start, policy.cost_meter), fresh, failed)
-                known.add(fresh, failed)
+        try:
+            with policy.show(label or f"{kind} by {producer}", len(todo)) as advance, locks or nullcontext():
+                known = _KnownResults(self, row, stored, failures, attempts, advance)
+                scheduler = BatchScheduler(locks, known.load_finished, policy.cost_meter)
+                for batch, results in scheduler.run(
+                    lambda keys: compute([inputs[key] for key in keys]), todo, batch_size, workers
+                ):
+                    if len(results) != len(batch):
+                        counts = f"{len(results)} results for a batch of {len(batch)}"
+                        raise RunError(f"{producer} returned {counts}: this is a defect in it")
+                    pairs = list(zip(batch, results, strict=True))
+                    fresh = {key: codec.encode(result) for key, result in pairs if not isinstance(result, Failure)}
+                    failed = {key: result for key, result in pairs if isinstance(result, Failure)}
+                    row.computed += len(fresh)
+                    row.failed += len(failed)
+                    new_failures |= failed
+                    self._commit(_measured(row, start, policy.cost_meter), fresh, failed)
+                    known.add(fresh, failed)
+        except Vlm4recError:
+            if row.run:  # what ended the run may have cost tokens, such as the question about a drawn picture
+                self._commit(_measured(row, start, policy.cost_meter), {}, {})
+            raise
         row.finished = True
         if row.run:  # a run that the ledger does not record has nothing left to write, and waits for no other writer
             self._commit(_measured(row, start, policy.cost_meter), {}, {})
