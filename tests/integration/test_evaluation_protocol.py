@@ -74,6 +74,8 @@ def write(folder: Path) -> None:
 def test_evaluate_on_the_products_own_tables(workspace: Workspace) -> None:
     assert "run `sqlmesh plan` first" in workspace.vlm4rec("evaluate", code=2)
     write(workspace.data)
+    (workspace.data / "items.csv").rename(workspace.folder / "delivered.csv")
+    (workspace.data / "items.csv").symlink_to("../delivered.csv")
     # Without captions, and with one vector for each profile, the product's semantic search is description-only.
     workspace.settings |= {"VLM4REC_CAPTION_BUDGET": "0", "VLM4REC_RANKING": str(RANKING)}
     workspace.plan()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import duckdb
 import numpy as np
@@ -11,6 +12,7 @@ from helpers.workspace import ROOT
 from scipy import sparse
 
 from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.common.settings import ExplicitSettings
 from vlm4rec_search.evaluation.data import are_set
 from vlm4rec_search.evaluation.protocol import (
     Protocol,
@@ -21,6 +23,7 @@ from vlm4rec_search.evaluation.protocol import (
     hold_out_last,
     taken_between,
 )
+from vlm4rec_search.evaluation.snapshots import settings_of_world
 from vlm4rec_search.evaluation.splits import HISTORIES, KEPT
 from vlm4rec_search.pipeline.rendering import render_model
 
@@ -43,6 +46,26 @@ def log(days: list[int]) -> duckdb.DuckDBPyConnection:
 
 def days_of(moments: list[datetime]) -> list[float]:
     return [(moment.replace(tzinfo=UTC) - START.replace(tzinfo=UTC)) / timedelta(days=1) for moment in moments]
+
+
+def test_a_world_takes_encoder_and_cache_of_the_shop_alone(tmp_path: Path) -> None:
+    shop = ExplicitSettings(
+        engine="spark",
+        language="german",
+        as_of=START,
+        caption_budget=0,
+        caption_max_cost=0.1,
+        caption_edits=Path("edits.csv"),
+        other_captioners="attributes",
+        served=Path("shop/served"),
+        encoder="hashing-64",
+        cache=Path("shop/cache"),
+    )
+    world, plain = dict(settings_of_world(shop, tmp_path)), dict(ExplicitSettings())
+    other = {name for name in world if world[name] != plain[name]}
+    places = {"data_dir", "warehouse", "fitted", "served", "forgotten"}
+    assert other == {*places, "captioner", "encoder", "cache"}
+    assert {world[name].parent for name in places} == {tmp_path}
 
 
 def test_a_day_with_many_first_purchases_leaves_fewer_windows() -> None:

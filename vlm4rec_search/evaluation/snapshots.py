@@ -219,7 +219,7 @@ def _environment(settings: Settings) -> dict[str, str]:
 
 def _link(source: str, target: str) -> None:
     try:
-        os.link(source, target)
+        os.link(os.path.realpath(source), target)  # of a link itself, another folder would make a dangling one
     except OSError:
         shutil.copy2(source, target)  # another file system
 
@@ -227,14 +227,30 @@ def _link(source: str, target: str) -> None:
 # The built-in shop as a world with known answers: does the effect appear there, and only there, where it has to?
 
 ITEMS, SHOPPERS = 400, 800  # enough for intervals of a few hundredths
+_OF_THE_SHOP = (
+    "engine", "language", "as_of", "caption_budget", "caption_edits", "caption_max_cost", "other_captioners",
+)  # fmt: skip
+
+
+def settings_of_world(settings: Settings, folder: Path) -> Settings:
+    """Return the settings of a world in a folder: what belongs to the caller's shop has no part in it."""
+    defaults = {name: Settings.model_fields[name].default for name in _OF_THE_SHOP}
+    places = {
+        "data_dir": folder / "data",
+        "warehouse": folder / "warehouse.duckdb",
+        "fitted": folder / "fitted",
+        "served": folder / "served",
+        "forgotten": folder / "forgotten.json",
+    }
+    return settings.model_copy(update={**defaults, **places, "captioner": "tiny"})
 
 
 @contextmanager
 def built_world(settings: Settings, world: str, seed: int, say: Callable[[str], None]) -> Iterator[Settings]:
     """Build a shop and its tables in a temporary folder, and yield its settings.
 
-    The captioner is the small model that was trained on this shop's drawings. Encoders, cache and results file stay the
-    caller's; folder and tables are removed at the end.
+    The captioner is the small model that was trained on this shop's drawings. Encoders, a pinned ranking, cache and
+    results file stay the caller's; folder and tables are removed at the end.
 
     Args:
         settings: of the caller.
@@ -250,9 +266,7 @@ def built_world(settings: Settings, world: str, seed: int, say: Callable[[str], 
     with TemporaryDirectory(dir=settings.cache.resolve(), prefix="evaluation-") as name:
         folder = Path(name)
         say(f"Building the world {world}: {ITEMS} items, {SHOPPERS} shoppers, and its tables")
-        build_shop(folder / "data", world, ITEMS, SHOPPERS, seed, dirty=False)
-        places = {"data_dir": folder / "data", "warehouse": folder / "warehouse.duckdb"}
-        places["fitted"] = folder / "nothing"  # what was fitted is another shop's
-        there = settings.model_copy(update={**places, "as_of": None, "captioner": "tiny"})
+        there = settings_of_world(settings, folder)
+        build_shop(there.data_dir, world, ITEMS, SHOPPERS, seed, dirty=False)
         plan(there, "prod")
         yield there
