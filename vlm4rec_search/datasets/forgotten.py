@@ -67,8 +67,9 @@ class Forgotten:
             return self if self.hashes else other
         if self.salt != other.salt:
             raise UsageError(
-                "two lists of forgotten shoppers that began apart (different salts) cannot become one: move one away,"
-                " and add its shoppers to the other by their ids (vlm4rec forget --user ID)"
+                "VLM4REC_FORGOTTEN: the list here and that of the backup began apart (different salts) and cannot"
+                " become one: move the file away, restore, and add its shoppers again by their ids (`vlm4rec forget"
+                " --user ID`)"
             )
         return Forgotten(self.salt, {**other.hashes, **self.hashes})
 
