@@ -454,8 +454,8 @@ def test_files_of_a_table_that_are_not_read_are_warnings(tmp_path: Path) -> None
         ("interactions/4.json", 0), ("interactions/5.XLSX", 0), ("interactions.csv.bz2", 0),
     ]  # fmt: skip
     assert describe(found)[1][0] == (
-        "interactions/4.json and 2 more .json files are not read: save it as csv, tsv, txt, parquet, jsonl, ndjson, or if it is text or has a"
-        " JSON object on each line, declare the `files` of interactions in contract.yaml"
+        "interactions/4.json and 2 more .json files are not read: save it as csv, tsv, txt, parquet, jsonl, ndjson, or"
+        " if it is text or has a JSON object on each line, declare the `files` of interactions in contract.yaml"
     )
     rows = raw_query(config, None, "interactions", ["item_id"]).sql("duckdb")
     assert duckdb.sql(f"SELECT item_id FROM {rows}").fetchall() == [("1",), ("2",), ("3",)]
