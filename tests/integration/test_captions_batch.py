@@ -466,15 +466,16 @@ def test_machines_caption_a_part_each_and_one_takes_over_the_others(tmp_path: Pa
         merge_captions(first, [first.cache])
 
 
-def test_an_answer_that_was_retried_on_the_other_machine_is_taken_over(tmp_path: Path) -> None:
+def test_a_better_answer_of_another_machine_is_taken_over_once(tmp_path: Path) -> None:
     refuse = True
 
     def behave(title: str, earlier: int) -> Reply:
         return answer("I'm sorry, I cannot help with that.") if refuse else describe(title, earlier)
 
     with serving(behave) as server:
-        here, there = (write_settings(tmp_path / name, server) for name in ("here", "there"))
+        here, there, third = (write_settings(tmp_path / name, server) for name in ("here", "there", "third"))
         run_captions(there, limit=3)
+        run_captions(third, limit=3)
         assert merge_captions(here, [there.cache])[0].computed == 3
         refuse = False
         assert run_captions(there, retry=["refused"], limit=2).computed == 2
@@ -482,9 +483,10 @@ def test_an_answer_that_was_retried_on_the_other_machine_is_taken_over(tmp_path:
         assert (row.computed, row.replaced, row.known, row.tokens_in) == (0, 2, 1, 60)
         assert statuses(here) == {"ok": 2, "pending": 17, "refused": 1}
         assert run_captions(here, retry=["refused"]).computed == 1
-        assert run_captions(there, retry=["refused"]).computed == 1
-    (again,) = merge_captions(here, [there.cache])
-    assert (again.replaced, again.known) == (0, 3), "what was retried here stays"
+    (again,) = merge_captions(here, [there.cache, third.cache])
+    assert (again.replaced, again.known, again.tokens_in) == (0, 6, 0), "no refusal takes the place of a caption"
+    (row,) = merge_captions(third, [here.cache])
+    assert (row.replaced, statuses(third)) == (3, {"ok": 3, "pending": 17}), "what was taken over goes on"
 
 
 def test_a_request_that_was_taken_over_ends_with_its_failure_on_the_other_machine(tmp_path: Path) -> None:

@@ -36,6 +36,17 @@ def test_few_more_than_k_values_reach_the_bound_of_the_top() -> None:
     assert reached.mean() < 15
 
 
+def test_a_few_scores_among_zeros_are_found_without_sorting_the_zeros(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.zeros((20, 2_000), dtype=np.float32)
+    for row in values:
+        row[np.random.default_rng(4).choice(2_000, 11, replace=False)] = np.arange(1.0, 12.0)
+    sorted_cells = []
+    lexsort = np.lexsort
+    monkeypatch.setattr(np, "lexsort", lambda keys: sorted_cells.append(len(keys[0])) or lexsort(keys))
+    assert np.take_along_axis(values, top_k(values, 10), axis=1).tolist() == [list(range(11, 1, -1))] * 20
+    assert sorted_cells == [200]
+
+
 def test_nan_is_never_ranked() -> None:
     values = np.array([[np.nan, 2.0, np.inf, -np.inf, 1.0]], dtype=np.float32)
     assert top_k(values, 5).tolist() == [[2, 1, 4, -1, -1]]

@@ -135,6 +135,21 @@ def test_attributes_with_several_values_are_lists(tmp_path: Path, name: str, lis
     assert {key: row[key] for key in lists} == lists
 
 
+@pytest.mark.parametrize(
+    ("options", "whole"),
+    [
+        (ImportOptions({}, maps=("items.tags=Tags",)), None),
+        (ImportOptions({}, sets=("items.tags={Tags}",)), "desk, brass"),
+    ],
+)
+def test_an_attribute_that_a_person_names_is_split_as_well(
+    tmp_path: Path, options: ImportOptions, whole: str | None
+) -> None:
+    import_generic(write_export(tmp_path / "export", "shopify"), tmp_path / "data", options, load_format("shopify"))
+    row = read_rows(tmp_path / "data" / "items.parquet")[0]
+    assert (row["tags"], row.get("source_Tags"), row.get("Tags")) == ('["desk","brass"]', whole, None)
+
+
 def test_movies_are_read_in_the_encoding_of_their_edition(tmp_path: Path) -> None:
     for encoding in ("latin-1", "utf-8"):  # MovieLens 1M, and 10M
         (tmp_path / encoding).mkdir()

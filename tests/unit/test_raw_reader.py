@@ -22,8 +22,9 @@ from hypothesis import strategies as st
 
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.settings import Settings
+from vlm4rec_search.datasets.declarations import InteractionsDeclaration
 from vlm4rec_search.datasets.dialects import Dialect, scan_text
-from vlm4rec_search.datasets.raw import describe, inspect, raw_query, remove_unused
+from vlm4rec_search.datasets.raw import describe, inspect, raw_query, remove_unused, unread_files
 from vlm4rec_search.datasets.records import _objects_as_they_are, _one_line_each
 
 FEW = 'item_id,title,price\n#1,Brass lamp,10\n#2,"Red ""big"" mug",5\n3,Chair #3 oak,\n'
@@ -196,14 +197,15 @@ def test_the_first_element_of_an_attribute_is_an_attribute(tmp_path: Path) -> No
     content = "item_id,title,Tags\n1,Lamp,a|b\n"
     found = read_items(tmp_path / "data", content, contract='items: {first: {tags: "|"}}')
     assert found.rows == [{"item_id": "1", "title": "Lamp", "tags": "a", "source_Tags": "a|b"}]
-    with pytest.raises(UsageError, match="has no column labels; it has item_id, title, Tags"):
-        read_items(tmp_path / "data", content, contract='items: {first: {labels: "|"}}')
+    found = read_items(tmp_path / "data", content, contract='items: {first: {labels: "|", category: "|"}}')
+    assert found.rows == [{"item_id": "1", "title": "Lamp", "Tags": "a|b"}]
+    assert found.files[0].notes == ("items.csv: there is no column 'labels', of which contract.yaml takes parts",)
 
 
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("items.csv", "item_id,title,Genre\n1,Lamp,a | b\\|c||\n2,Mug,\n3,Cup,a\n"),
+        ("items.csv", "item_id,title,Genre\n1,Lamp,a | b\\|c||NULL\n2,Mug,NULL\n3,Cup,a\n"),
         (
             "items.jsonl",
             '{"item_id": "1", "title": "Lamp", "Genre": ["a", "b|c"]}\n{"item_id": "2", "title": "Mug"}\n'
@@ -216,9 +218,8 @@ def test_an_attribute_with_several_values_is_a_list(tmp_path: Path, name: str, c
     found = read_items(tmp_path / "data", content, name, contract=contract)
     assert [row.get("genres") for row in found.rows] == [["a", "b|c"], None, ["a"]]
     assert "source_Genre" not in found.rows[0]
-    for wrong, told in (("{category: ','}", "category has one value"), ("{labels: ','}", "has no column labels")):
-        with pytest.raises(UsageError, match=told):
-            read_items(tmp_path / "data", content, name, contract=f"items: {{split: {wrong}}}")
+    with pytest.raises(UsageError, match="category has one value"):
+        read_items(tmp_path / "data", content, name, contract="items: {split: {category: ','}}")
 
 
 JSON_LINES = (
@@ -459,10 +460,23 @@ def test_files_of_a_table_that_are_not_read_are_warnings(tmp_path: Path) -> None
     )
     rows = raw_query(config, None, "interactions", ["item_id"]).sql("duckdb")
     assert duckdb.sql(f"SELECT item_id FROM {rows}").fetchall() == [("1",), ("2",), ("3",)]
+    (folder / "9.json").write_bytes(b"x")
+    assert inspect(tmp_path / "data", "interactions", config.cache).version != found.version
     (tmp_path / "data" / "contract.yaml").write_text("interactions: {files: interactions/1.csv}")
     assert describe(inspect(tmp_path / "data", "interactions", config.cache)) == ([], [])
     with pytest.raises(UsageError, match=r"holds none of items.csv.*; items.xlsx is not read: save it as csv"):
         read_items(tmp_path / "other", b"x", "items.xlsx")
+
+
+def test_files_beside_the_file_of_a_table_are_warnings(tmp_path: Path) -> None:
+    (tmp_path / "Interactions").mkdir()
+    for name in ("interactions.csv", "interactions.2026-05.csv", "Interactions/1.csv", "interactions.broken.parquet"):
+        (tmp_path / name).write_text("user_id,item_id,timestamp\nu,1,2024-01-01\n")
+    (warning,) = unread_files(tmp_path, "interactions", InteractionsDeclaration()).values()
+    assert warning == (
+        "Interactions/1.csv and 1 more .csv files are not read: put all files of interactions into one folder"
+        " interactions, or declare the `files` of interactions in contract.yaml"
+    )
 
 
 def test_an_optional_table_of_which_no_file_is_read_has_no_rows(tmp_path: Path) -> None:

@@ -173,12 +173,18 @@ def test_equal_weights_are_taken_where_they_are_better_beyond_chance(of_five: in
 
 
 def test_the_reason_names_what_the_choice_does_not_beat_beyond_chance() -> None:
+    equal = compare_choice(trial(), "shop-new", None, 0)
+    assert "weighted alike" in equal.reason
+    assert equal.reason.endswith("; not better beyond chance than behaviour alone")
+    assert "not better beyond chance" not in choice_of(words_find_more).reason
+
+
+def test_the_reason_does_not_compare_the_choice_with_itself() -> None:
     def no_words(_: np.random.Generator, user: int) -> tuple[Ints, Ints, Ints]:
         items = np.roll(np.arange(ITEMS), user)
         return items[:10], items[:0], items[:1]
 
-    assert "; not better beyond chance than equal weights and behaviour alone" in choice_of(no_words).reason
-    assert "not better beyond chance" not in choice_of(words_find_more).reason
+    assert "not better beyond chance" not in choice_of(no_words).reason
 
 
 def words_find_more(_: np.random.Generator, user: int) -> tuple[Ints, Ints, Ints]:

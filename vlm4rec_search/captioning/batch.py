@@ -154,7 +154,7 @@ def export_batch(
         in_batch=statuses_before[IN_BATCH] - again_selected,
         bad_photos=writer.bad_photos,
         elsewhere=len(requests) - len(taken),
-        answered=len(answered),
+        answered=len(catalogue.in_part(sorted(answered), part)),
         tokens_in=tokens[0],
         tokens_out=tokens[1],
         measured=measured,

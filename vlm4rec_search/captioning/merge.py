@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vlm4rec_search.captioning.base import Context
 from vlm4rec_search.captioning.batch import is_being_written
 from vlm4rec_search.captioning.generate import ENTRY, IN_BATCH
+from vlm4rec_search.captioning.validation import validate_caption
 from vlm4rec_search.common.cache import FILE, Cache, CostMeter, Prices
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.settings import Settings
@@ -21,7 +23,7 @@ class MergedCaptions:
     Attributes:
         captioner: id.
         computed, failed: captions and failures that were missing here, or known as requests in a batch only.
-        replaced: answers that were here, and were retried there.
+        replaced: answers here that cannot be used, such as refusals, where that of the other cache can.
         known: all other captions and failures that were here.
         tokens_in, tokens_out, cost: of the new captions and answers, at the prices of the settings.
     """
@@ -40,8 +42,8 @@ def merge_captions(settings: Settings, folders: Sequence[Path]) -> list[MergedCa
     """Copy captions and failures of other caches that are missing in the cache of the settings.
 
     What is here stays, with two exceptions. A request in a batch file that an earlier merge took over ends with a
-    failure there. An answer gives way to that of a retry there, unless it was retried here, too. A request that is
-    being written to a file now is left out. The other caches are not changed.
+    failure there. An answer that cannot be used gives way to one that can. A request that is being written to a file
+    now is left out. The other caches are not changed.
 
     Returns:
         One row for each captioner.
@@ -63,6 +65,12 @@ def merge_captions(settings: Settings, folders: Sequence[Path]) -> list[MergedCa
     return list(merged.values())
 
 
+def _is_usable(stored: bytes) -> bool:
+    """Return whether a plan would take an answer; without the item's texts, which tell an echo of them."""
+    entry = ENTRY.decode(stored)
+    return validate_caption(entry["caption"], Context(), entry.get("attributes"))[0] == "ok"
+
+
 def _merge(cache: Cache, other: Cache, prices: Prices, merged: dict[str, MergedCaptions]) -> None:
     failures, merged_before = other.failures_of("caption"), cache.failures_of("caption", _ORIGIN)
     for captioner in sorted({*other.producers("caption"), *failures}):
@@ -71,8 +79,8 @@ def _merge(cache: Cache, other: Cache, prices: Prices, merged: dict[str, MergedC
         with cache.recording("caption", captioner, _ORIGIN, meter) as record:
             for results in other.results_of("caption", captioner, _AT_ONCE):
                 known = cache.read(list(results))
-                retried = other.last_retries(list(known)).keys() - cache.last_retries(list(known)).keys()
-                replaced = {key for key in retried if known[key] != results[key]}
+                differing = [key for key, value in known.items() if value != results[key]]
+                replaced = {key for key in differing if _is_usable(results[key]) and not _is_usable(known[key])}
                 new = {key: value for key, value in results.items() if key not in known or key in replaced}
                 for value in new.values():
                     entry = ENTRY.decode(value)

@@ -392,8 +392,8 @@ def merge(others: tuple[Path, ...], as_json: bool) -> None:
     """Take over the captions of other caches.
 
     FOLDER is the VLM4REC_CACHE of another machine, or a copy of it, while no run uses it. Captions and failures that
-    are missing here are copied, and so are answers that were retried there and not here; their tokens count in the
-    ledger. All else that is here stays. A second merge of a folder changes nothing.
+    are missing here are copied, and an answer that cannot be used, such as a refusal, gives way to one that can; their
+    tokens count in the ledger. All else that is here stays. A second merge of a folder changes nothing.
 
     Example: vlm4rec captions merge /mnt/machine-2/cache /mnt/machine-3/cache && sqlmesh plan
     """
@@ -406,7 +406,7 @@ def merge(others: tuple[Path, ...], as_json: bool) -> None:
         return
     for row in merged:
         cost = f", {row.cost:,.2f} spent" if row.cost else ""
-        replaced = f"{row.replaced:,} retried there, " if row.replaced else ""
+        replaced = f"{row.replaced:,} better answers, " if row.replaced else ""
         click.echo(
             f"{row.captioner}: {row.computed:,} captions, {row.failed:,} failures, {replaced}{row.known:,} known"
             f" before{cost}"

@@ -128,8 +128,11 @@ def match_columns(
             if alike[0] != target:
                 notes.append(f"{path}: the column {alike[0]!r} is read as {target}")
     for target in (*declared.first, *declared.split):
-        if target not in sources and target not in templates:
-            sources[target] = _declared_columns(path, [target], columns, by_key)
+        if target not in sources and target not in templates and target not in CONTRACT[table]:
+            if name_key(target) in by_key:
+                sources[target] = _declared_columns(path, [target], columns, by_key)
+            else:
+                notes.append(f"{path}: there is no column {target!r}, of which {CONTRACT_FILE} takes parts")
     filled = sources.keys() | templates.keys()
     used = {name for names in sources.values() for name in names}
     used |= {name for parts in templates.values() for _, name in parts if name}

@@ -143,20 +143,25 @@ def unread_files(folder: Path, table: str, declared: TableDeclaration) -> dict[s
     """
     if declared.files:
         return {}
-    paths = [path for path in folder.iterdir() if path.name.lower().startswith(f"{table}.") and path.is_file()]
-    names = (path.relative_to(folder).as_posix() for path in sorted([*paths, *matching_files(folder, f"{table}/**/*")]))
+    read = {*find_files(folder, table, declared), folder / broken_name(table)}
+    there = [path for path in folder.iterdir() if path.name.lower().startswith(f"{table}.") and path.is_file()]
+    for path in folder.iterdir():
+        if path.name.lower() == table and path.is_dir():
+            there += matching_files(folder, f"{path.name}/**/*")
     of_suffix: dict[str, list[str]] = {}
-    for name in names:
-        if name.lower().endswith(OTHER_SUFFIXES) and not name.lower().endswith(SUFFIXES):
-            of_suffix.setdefault(Path(name).suffix.lower(), []).append(name)
-    advice = (
-        f"not read: save it as {', '.join(kind[1:] for kind in FORMATS)}, or if it is text or has a JSON object on"
-        f" each line, declare the `files` of {table} in {CONTRACT_FILE}"
-    )
-    return {
-        first: f"{first} {f'and {len(others):,} more {suffix} files are' if others else 'is'} {advice}"
-        for suffix, (first, *others) in of_suffix.items()
-    }
+    for path in sorted(set(there) - read):
+        if path.name.lower().endswith((*SUFFIXES, *OTHER_SUFFIXES)):
+            of_suffix.setdefault(path.suffix.lower(), []).append(path.relative_to(folder).as_posix())
+    declare = f"declare the `files` of {table} in {CONTRACT_FILE}"
+    formats = ", ".join(kind[1:] for kind in FORMATS)
+    convert = f"save it as {formats}, or if it is text or has a JSON object on each line, {declare}"
+    warnings = {}
+    for suffix, (first, *others) in of_suffix.items():
+        told = f"{first} and {len(others):,} more {suffix} files are" if others else f"{first} is"
+        is_readable = first.lower().endswith(SUFFIXES)
+        advice = f"put all files of {table} into one folder {table}, or {declare}" if is_readable else convert
+        warnings[first] = f"{told} not read: {advice}"
+    return warnings
 
 
 def table_names(folder: Path, table: str) -> set[str]:
@@ -411,7 +416,7 @@ def _inspect_file(
 
 def _not_read(name: str, sha256: str, written: str, warning: str) -> RawFile:
     """Return a file of which nothing is read."""
-    key = _digest(f"{_VERSION} {name} {sha256}")
+    key = _digest(f"{_VERSION} {name} {sha256} {warning}")
     return RawFile(name, key, sha256, written, rows=0, broken=0, columns={}, notes=(), warnings=(warning,))
 
 

@@ -762,11 +762,15 @@ def _first_part(text: str, separator: str) -> str:
 
 
 def _as_list(text: str, separator: str) -> str:
-    """Return SQL of the text of a JSON list of all elements, separated as for `_first_part`; a JSON list stays."""
+    """Return SQL of the text of a JSON list of all elements that say something; a JSON list stays.
+
+    They are separated as for `_first_part`.
+    """
     sign, escaped = quote_text(separator), quote_text(f"\\{separator}")
     parts = f"STRING_SPLIT(REPLACE({text}, {escaped}, CHR(31)), {sign})"
     trimmed = f"LIST_TRANSFORM({parts}, part -> TRIM(REPLACE(part, CHR(31), {sign})))"
-    filled = f"LIST_FILTER({trimmed}, part -> part <> '')"
+    nothing = ", ".join(map(quote_text, ("", *MARKERS)))
+    filled = f"LIST_FILTER({trimmed}, part -> part NOT IN ({nothing}))"
     is_list = f"{text} LIKE '[%' AND JSON_VALID({text})"
     return f"CASE WHEN {is_list} THEN {text} WHEN LEN({filled}) > 0 THEN CAST(TO_JSON({filled}) AS VARCHAR) END"
 

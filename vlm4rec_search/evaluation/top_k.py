@@ -10,6 +10,7 @@ from vlm4rec_search.evaluation.data import Split
 
 NOBODY = -1
 CELLS = 8_000_000  # scores held at once: 32 MB
+_MANY = 4  # times k values above a bound, from which on the k-th largest itself is found
 _GROUPS = 4  # times k groups, so that an eighth more than k values reach the bound
 
 
@@ -51,7 +52,12 @@ def top_k(values: Scores, k: int, candidates: Mask | None = None, hidden: sparse
     rows, columns = values.shape
     found = np.full((rows, k), NOBODY, dtype=np.int64)
     lowest = np.maximum(bound_of_top(values, k), np.finfo(np.float32).min)  # -inf is never ranked
-    row, column = np.divmod(np.flatnonzero(values >= lowest[:, None]), columns)
+    reached = values >= lowest[:, None]
+    many = np.flatnonzero(np.count_nonzero(reached, axis=1) > _MANY * k)  # a few scores among equal ones, such as zeros
+    if len(many) and k < columns:
+        kth = np.partition(values[many], columns - k, axis=1)[:, columns - k]
+        reached[many] = values[many] >= np.maximum(kth, lowest[many])[:, None]
+    row, column = np.divmod(np.flatnonzero(reached), columns)
     order = np.lexsort((column, -values[row, column], row))
     row, column = row[order], column[order]
     place = np.arange(len(row)) - np.searchsorted(row, np.arange(rows))[row]

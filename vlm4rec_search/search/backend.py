@@ -111,6 +111,10 @@ class Reader(ABC):
             interests: also the interests, several vectors for each shopper.
         """
 
+    def known_users(self, user_ids: Sequence[str]) -> set[str]:
+        """Return those of some shoppers whom the release knows."""
+        return {user_id for user_id in user_ids if self.user(user_id) is not None}
+
     @abstractmethod
     def items(self, item_ids: Sequence[str], *, words: bool = False, photos: bool = False) -> dict[str, Item]:
         """Return the items of the release by id, in the order of the ids, without neighbours.

@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 from email import message_from_bytes
 from email.message import Message
 from functools import wraps
-from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, get_args
 from urllib.parse import parse_qsl, quote, urlencode
@@ -64,6 +63,7 @@ BY_PHOTO = "/by-photo"  # takes the upload of a photo
 _MOST_FIELDS = 20  # of a form
 _COOKIE = "vlm4rec_page"
 _SHOPPERS, _FOUND, _EXAMPLES = 12, 60, 6  # that the start shows, finds by the beginning of an id, and rules suggest
+_LOOKED_UP = 2 * _SHOPPERS  # of whom some may have been forgotten since
 _DIFF_USERS = 30  # shoppers whose hits the view of a diff compares
 _STATIC = Path(__file__).with_name("static")
 _POLICY = (
@@ -207,13 +207,13 @@ class Page:
             user_id = normal_form(find)
             exact = self.service.reader().user(user_id)
             ids = [each for each in self.shop.ids() if each.startswith(user_id) and each != user_id]
-            some = list(self.shop.still(ids[:_FOUND]))
+            some = self.shop.still(ids[:_FOUND])
             found = {"exact": user_id if exact else None, "ids": some, "more": max(0, len(ids) - _FOUND)}
         chosen = [
             each for each in sample if group in ("", each.group) and segment in ("", each.segment or "")
         ]  # the first ones are a sample already: the backend orders it by a hash
         ordered = sorted(chosen, key=lambda each: -each.items) if group == "long" else chosen
-        by_id = {each.user_id: each for each in ordered}
+        by_id = {each.user_id: each for each in ordered[:_LOOKED_UP]}
         return self.render(
             request,
             "start.html",
@@ -222,7 +222,7 @@ class Page:
             segment=segment,
             segments=segments,
             found=found,
-            shoppers=[by_id[user_id] for user_id in islice(self.shop.still(by_id), _SHOPPERS)],
+            shoppers=[by_id[user_id] for user_id in self.shop.still(list(by_id))][:_SHOPPERS],
             photos=any(document["image"] for each in sample for document in each.documents),
             groups={name: sum(each.group == name for each in sample) for name in ("long", "short", "none")},
             sampled=len(sample),
@@ -233,11 +233,10 @@ class Page:
     def random(self, request: Request) -> Response:
         """Go to any shopper."""
         ids = self.shop.ids()
-        some = secrets.SystemRandom().sample(ids, min(_SHOPPERS, len(ids)))  # a few may have been forgotten since
-        user_id = next(self.shop.still(some), None)
-        if user_id is None:
+        some = self.shop.still(secrets.SystemRandom().sample(ids, min(_LOOKED_UP, len(ids))))
+        if not some:
             raise NotFoundError("the release has no shoppers")
-        return RedirectResponse(f"/look?{urlencode({'user': user_id})}", 303)
+        return RedirectResponse(f"/look?{urlencode({'user': some[0]})}", 303)
 
     def look(self, request: Request) -> Response:
         """Show a shopper's history and the answer, or two side by side."""
@@ -426,7 +425,7 @@ class Page:
             "effects": None,
             "new_rules": [],
             "user": "",
-            "examples": list(islice(self.shop.still(each.user_id for each in self.shop.sample()), _EXAMPLES)),
+            "examples": self.shop.still([each.user_id for each in self.shop.sample()[:_LOOKED_UP]])[:_EXAMPLES],
         }
         return self.render(request, "rules.html", **{**known, **values})
 

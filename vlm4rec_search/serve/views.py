@@ -1,7 +1,7 @@
 """What the page shows: the state that an address holds, shoppers, cards of hits, and numbers in words."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from difflib import unified_diff
@@ -292,10 +292,10 @@ class Shop:
         """Return up to `SAMPLE` shoppers of the live release."""
         return self._sample(self.service.index.release.name)
 
-    def still(self, user_ids: Iterable[str]) -> Iterator[str]:
-        """Yield the shoppers whom the live release still has, each looked up when it is asked for."""
-        reader = self.service.reader()
-        return (user_id for user_id in user_ids if reader.user(user_id) is not None)
+    def still(self, user_ids: Sequence[str]) -> list[str]:
+        """Return the shoppers whom the live release still has."""
+        known = self.service.reader().known_users(user_ids)
+        return [user_id for user_id in user_ids if user_id in known]
 
     def _read_ids(self, release: str) -> Sequence[str]:
         return self.service.all_releases.users(release, KNOWN_IDS)

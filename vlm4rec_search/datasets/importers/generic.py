@@ -344,9 +344,14 @@ def _without_missing(layout: ImportTable, form: ImportFormat, columns: Sequence[
             del kept_set[target]
     left_out = (layout.map.keys() | layout.set.keys()) - (kept_map.keys() | kept_set.keys())
     first = {target: sign for target, sign in layout.first.items() if target not in left_out}
-    of_file = {*kept_map, *kept_set, *(target for target in layout.split if name_key(target) in present)}
+    named = {name_key(target): target for target in (*kept_map, *kept_set)}
+    separators = {named.get(name_key(target), target): sign for target, sign in layout.split.items()}
     by_form = {target for base in form.layouts(layout.table) for target in base.split}
-    split = {target: sign for target, sign in layout.split.items() if target in of_file or target not in by_form}
+    split = {
+        target: sign
+        for target, sign in separators.items()
+        if target in named.values() or name_key(target) in present or target not in by_form
+    }
     return layout.model_copy(update={"map": kept_map, "set": kept_set, "first": first, "split": split})
 
 

@@ -17,7 +17,7 @@ from vlm4rec_search.common.progress import bar
 from vlm4rec_search.common.sql import quote_name, quote_text
 from vlm4rec_search.common.text_forms import spellings
 from vlm4rec_search.datasets.declarations import TableDeclaration
-from vlm4rec_search.datasets.files import broken_name, open_parquet, read_errors
+from vlm4rec_search.datasets.files import OTHER_SUFFIXES, SUFFIXES, broken_name, open_parquet, read_errors
 from vlm4rec_search.datasets.photos.locate import is_url, path_forms
 from vlm4rec_search.datasets.raw import find_files
 
@@ -30,7 +30,7 @@ SOURCE_FILE = " file"
 """The column of `Table.relation` with the source file: no column of an export has a name that begins with a space."""
 _IMPORTED = "imported"  # folder of the Parquet files of one table; the next import replaces it
 _UNFINISHED = ".import.part"
-_NO_PHOTO_SUFFIXES = (".csv", ".gz", ".json", ".jsonl", ".parquet", ".part")
+_NO_PHOTO_SUFFIXES = (*SUFFIXES, *OTHER_SUFFIXES, ".part")
 """A catalogue that names one of its tables as a photo must not overwrite a table of the data folder."""
 _IS_REMOTE = "image ILIKE 'http://%' OR image ILIKE 'https://%'"
 
@@ -317,7 +317,7 @@ def _copy_photo(name: str, source: Path, to: Path) -> str:
         return found
     photo, form = found
     target = (to / form).parent.resolve() / Path(form).name
-    if not target.is_relative_to(to) or target.suffix in _NO_PHOTO_SUFFIXES:
+    if not target.is_relative_to(to) or target.name.lower().endswith(_NO_PHOTO_SUFFIXES):
         return "refused"
     if target.is_dir():
         return "not_found"

@@ -196,7 +196,8 @@ def compare_choice(trial: Trial, version: str, in_force: Ranking | None, tried: 
     differences = [each for each in compare(names, values, resampled_means(values, seed=7)) if each.a == "chosen"]
     means = {name: (float(ndcg.mean()), float(recall.mean())) for name, (ndcg, recall) in rows.items()}
     exposure = trial.exposure_of(chosen)
-    not_beaten = {each.b for each in differences if each.low <= 0.0}
+    own = rows["chosen"][0]
+    not_beaten = {each.b for each in differences if each.low <= 0.0 and not np.array_equal(own, rows[each.b][0])}
     reason = _reason(chosen, means, trial.windows, exposure, prices, why, not_beaten)
     made_by = trial.windows.last.made_by
     return Tuned(chosen, reason, len(values), means, differences, tried, made_by, exposure.first, exposure.coverage)

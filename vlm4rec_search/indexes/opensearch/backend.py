@@ -165,6 +165,9 @@ class OpenSearchReader(Reader):
         profiles = self._sender.within(_LOOK_UP).documents(index, [user_id], fields)
         return to_user(user_id, {**_EMPTY_PROFILE, **profiles[user_id]}) if user_id in profiles else None
 
+    def known_users(self, user_ids: Sequence[str]) -> set[str]:
+        return set(self._read("profiles", user_ids, ("segment",)))
+
     def items(self, item_ids: Sequence[str], *, words: bool = False, photos: bool = False) -> dict[str, Item]:
         vectors = [field for field in vector_fields(self._release.meta) if photos or field != "photo"]
         sources = self._read("items", item_ids, (*SHOWN, *vectors, *(("words",) if words else ())))
