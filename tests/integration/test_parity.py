@@ -108,6 +108,12 @@ def test_interests_are_read_where_the_ranking_uses_them(pair: Pair) -> None:
         assert shown.interests == ()
 
 
+def test_the_same_shoppers_are_known(pair: Pair) -> None:
+    asked = [*SHOPPERS, "nobody"]
+    one, other = (index.backend.reader().known_users(asked) for index in pair)
+    assert one == other == set(asked) - {"nobody"}
+
+
 def test_more_legs_than_a_hybrid_query_takes_are_the_same(pair: Pair) -> None:
     seen = pair.embedded.backend.reader().user("u00")
     assert seen is not None
