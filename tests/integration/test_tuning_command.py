@@ -55,7 +55,7 @@ def test_a_tuned_configuration_is_what_searches_use(workspace: Workspace) -> Non
     assert ranking == found["ranking"]
     told = workspace.run("vlm4rec", "index", told=True)  # chooses as well, and the release holds the choice
     assert "tables of earlier moments: 4/4" in told
-    assert "steps of the choice: 9/9" in told
+    assert "steps of the choice: 10/10" in told
     assert f"on {count_all(workspace)} histories of 3 earlier windows" in " ".join(told.split())
     answer = workspace.json("search", "--user", "u003")
     assert answer["ranking"].startswith("shop-")
