@@ -111,6 +111,8 @@ def test_evaluate_on_the_products_own_tables(workspace: Workspace) -> None:
 
     with pytest.raises(UsageError, match="--candidates all or --protocol leave-one-out"):
         build_parts(places(workspace), Protocol(history=5), frozenset(), False, lambda step: None)
+    with pytest.raises(UsageError, match="evaluate` with --protocol leave-one-out"):
+        build_parts(places(workspace), Protocol(history=5, candidates="all"), frozenset(), False, lambda step: None)
 
     # Leave-one-out: the last new item of each of the nine users with three items; it says that it leaks.
     one_system = ("--candidates", "all", "--systems", "popularity")

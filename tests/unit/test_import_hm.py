@@ -52,6 +52,13 @@ def test_articles_keep_leading_zeros_and_attributes(source: Path, tmp_path: Path
     assert (tmp_path / "data" / "images" / "010" / "0108775015.jpg").read_bytes() == b"photo"
 
 
+def test_declarations_that_were_kept_from_other_data_are_told(source: Path, tmp_path: Path) -> None:
+    assert import_hm(source, tmp_path / "data", images=False).warnings == []
+    (tmp_path / "data" / "contract.yaml").write_text("values: {decimal: ','}")
+    (warning,) = import_hm(source, tmp_path / "data", images=False).warnings
+    assert "contract.yaml is there already and counts for this data, too" in warning
+
+
 def test_transactions_are_purchases_and_a_lost_zero_is_restored(source: Path, tmp_path: Path) -> None:
     summary = import_hm(source, tmp_path / "data", images=False)
     rows = read_rows(tmp_path / "data" / "interactions.parquet")

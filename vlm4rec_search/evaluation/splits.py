@@ -263,9 +263,11 @@ def _part(bench: Workbench, protocol: Protocol, needs: frozenset[str], environme
     split = load_split(bench.settings_of(environment), environment, protocol, needs)
     targets = find_targets(split, later, protocol.history)
     if not len(targets.users):
-        instead = "" if protocol.leaks else " or --protocol leave-one-out, which has no cut"
+        options = ["--candidates all"] if protocol.candidates == "known" else []
+        options += [] if protocol.leaks else ["--protocol leave-one-out, which has no cut"]
+        instead = f", or `vlm4rec evaluate` with {' or '.join(options)}" if options else ""
         raise UsageError(
             f"nobody can be evaluated: no user has at least {protocol.history} items before the cut and a new candidate"
-            f" after it; use a longer log, or `vlm4rec evaluate` with --candidates all{instead}"
+            f" after it; use a longer log{instead}"
         )
     return Part(split, targets if protocol.sample is None else targets.some(protocol.sample, protocol.seed))

@@ -6,13 +6,21 @@ which the variants of a product share and which both files have.
 
 from collections import defaultdict
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
 
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.datasets.files import COMPRESSIONS, only_file, open_json_lines
-from vlm4rec_search.datasets.importers.write import ImportSummary, Table, check_folders, connect, write_tables
+from vlm4rec_search.datasets.importers.write import (
+    ImportSummary,
+    Table,
+    check_folders,
+    connect,
+    kept_contract,
+    write_tables,
+)
 
 _TEXT, _LIST = "VARCHAR", "JSON"
 _META = {
@@ -107,7 +115,8 @@ def import_amazon(source: Path, to: Path, category: str | None = None) -> Import
         if reviews:
             relation = open_json_lines(connection, reviews, _REVIEW, ("user_id",)).project(_INTERACTIONS)
             tables["interactions"] = Table(relation, reviews, _INCOMPLETE_INTERACTIONS)
-        return write_tables(connection, tables, source, to, images=True)
+        summary = write_tables(connection, tables, source, to, images=True)
+        return replace(summary, warnings=kept_contract(to))
 
 
 def read_metadata(connection: duckdb.DuckDBPyConnection, path: Path) -> duckdb.DuckDBPyRelation:

@@ -16,7 +16,7 @@ from vlm4rec_search.common.paths import replacing_file
 from vlm4rec_search.common.progress import bar
 from vlm4rec_search.common.sql import quote_name, quote_text
 from vlm4rec_search.common.text_forms import spellings
-from vlm4rec_search.datasets.declarations import TableDeclaration
+from vlm4rec_search.datasets.declarations import CONTRACT_FILE, TableDeclaration, load_declarations
 from vlm4rec_search.datasets.files import OTHER_SUFFIXES, SUFFIXES, broken_name, open_parquet, read_errors
 from vlm4rec_search.datasets.photos.locate import is_url, path_forms
 from vlm4rec_search.datasets.raw import find_files
@@ -118,6 +118,14 @@ def table_path(to: Path, table: str) -> Path:
     """Return the file of an imported table in a data folder, or the folder of its files."""
     file = to / f"{table}.parquet"
     return file if file.exists() else to / table / _IMPORTED
+
+
+def kept_contract(to: Path) -> list[str]:
+    """Return a warning if a data folder declares how its files are read: what a public data set brings needs none."""
+    path = to / CONTRACT_FILE
+    if not load_declarations(to).model_fields_set:
+        return []
+    return [f"{path} is there already and counts for this data, too: remove it unless it was written for this data"]
 
 
 def write_tables(
