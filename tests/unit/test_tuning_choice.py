@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import cache, partial
+from itertools import count
 from pathlib import Path
 
 import duckdb
@@ -170,6 +171,20 @@ def test_equal_weights_are_taken_where_they_are_better_beyond_chance(of_five: in
     assert trial.origin == origin
     taken = equal_weights(PACKAGED) if origin == "equal" else by_worth
     assert trial.ranking == taken
+
+
+def test_equal_weights_are_taken_where_worth_changes_from_window_to_window() -> None:
+    """Only co-purchases know the next item in one window, only words in the other, so that worth misleads."""
+    calls = count()
+
+    def window_of(_: np.random.Generator, user: int) -> tuple[Ints, Ints, Ints]:
+        items = np.roll(np.arange(ITEMS), user)
+        found = (items[:10], items[10:20])
+        return (*(found if next(calls) < USERS else reversed(found)), items[:1])
+
+    trial = Trial(PACKAGED, windows_of(window_of))
+    trial.try_equal_weights()
+    assert trial.origin == "equal"
 
 
 def test_the_reason_names_what_the_choice_does_not_beat_beyond_chance() -> None:

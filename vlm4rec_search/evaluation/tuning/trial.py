@@ -75,7 +75,8 @@ class Trial:
         """Make a change where it is better on windows that have not made it, and breaks no limit by more.
 
         It has to be better on all windows as well, fitted on them: that is the ranking that is taken, and under a limit
-        its search may have ended at a worse peak than those of the folds.
+        its search may have ended at a worse peak than those of the folds. Equal weights need not: nothing fits them,
+        and the ranking beside them was fitted on what would judge both.
 
         Args:
             change: of a fit.
@@ -93,7 +94,7 @@ class Trial:
         if worth(ndcg - self.ndcg) <= 0.0:
             return False
         ranking = change(self._whole)
-        if worth(self.judge_fixed(ranking)[0] - self.judge_fixed(self.ranking)[0]) <= 0.0:
+        if origin != "equal" and worth(self.judge_fixed(ranking)[0] - self.judge_fixed(self.ranking)[0]) <= 0.0:
             return False
         exposure = self.exposure_of(ranking)
         if not exposure.is_within(allowed or self.exposure.missing):
