@@ -171,7 +171,7 @@ def caption_photos(
         exclusive=True,
     )
     outcomes = [
-        _validate_entry(results.values[key], context)
+        validate_entry(results.values[key], context)
         if key in results.values
         else _describe_failure(file.failure or results.failures.get(key, NOT_CAPTIONED))
         for key, file, context in zip(keys, files, contexts, strict=True)
@@ -187,7 +187,8 @@ def caption_keys(captioner: Captioner, files: Sequence[PhotoFile], prompts: Sequ
     ]
 
 
-def _validate_entry(entry: Entry, context: Context) -> Outcome:
+def validate_entry(entry: Entry, context: Context) -> Outcome:
+    """Return a stored answer with its status."""
     attributes = entry.get("attributes", {})
     status, reason = validate_caption(entry["caption"], context, attributes)
     usage = (entry.get("tokens_in"), entry.get("tokens_out"), entry.get("seconds"))

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from vlm4rec_search.captioning.base import Context
 from vlm4rec_search.captioning.batch import is_being_written
-from vlm4rec_search.captioning.generate import ENTRY, IN_BATCH
-from vlm4rec_search.captioning.validation import validate_caption
+from vlm4rec_search.captioning.generate import ENTRY, IN_BATCH, validate_entry
 from vlm4rec_search.common.cache import FILE, Cache, CostMeter, Prices
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.settings import Settings
@@ -67,8 +66,7 @@ def merge_captions(settings: Settings, folders: Sequence[Path]) -> list[MergedCa
 
 def _is_usable(stored: bytes) -> bool:
     """Return whether a plan would take an answer; without the item's texts, which tell an echo of them."""
-    entry = ENTRY.decode(stored)
-    return validate_caption(entry["caption"], Context(), entry.get("attributes"))[0] == "ok"
+    return validate_entry(ENTRY.decode(stored), Context()).status == "ok"
 
 
 def _merge(cache: Cache, other: Cache, prices: Prices, merged: dict[str, MergedCaptions]) -> None:

@@ -6,21 +6,13 @@ which the variants of a product share and which both files have.
 
 from collections import defaultdict
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import duckdb
 
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.datasets.files import COMPRESSIONS, only_file, open_json_lines
-from vlm4rec_search.datasets.importers.write import (
-    ImportSummary,
-    Table,
-    check_folders,
-    connect,
-    kept_contract,
-    write_tables,
-)
+from vlm4rec_search.datasets.importers.write import ImportSummary, Table, check_folders, connect, write_tables
 
 _TEXT, _LIST = "VARCHAR", "JSON"
 _META = {
@@ -115,8 +107,7 @@ def import_amazon(source: Path, to: Path, category: str | None = None) -> Import
         if reviews:
             relation = open_json_lines(connection, reviews, _REVIEW, ("user_id",)).project(_INTERACTIONS)
             tables["interactions"] = Table(relation, reviews, _INCOMPLETE_INTERACTIONS)
-        summary = write_tables(connection, tables, source, to, images=True)
-        return replace(summary, warnings=kept_contract(to))
+        return write_tables(connection, tables, source, to, images=True)
 
 
 def read_metadata(connection: duckdb.DuckDBPyConnection, path: Path) -> duckdb.DuckDBPyRelation:

@@ -10,7 +10,6 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from tokenize import TokenError
 
@@ -32,7 +31,6 @@ from vlm4rec_search.datasets.importers.write import (
     Table,
     check_folders,
     connect,
-    kept_contract,
     write_tables,
 )
 
@@ -121,8 +119,7 @@ def import_kaggle(source: Path, to: Path, meta: Path | None = None) -> ImportSum
             _write_about(folder, dimensions, left_out)
 
         tables = _read_tables(connection, source, meta)
-        summary = write_tables(connection, tables, source, to, images=meta is not None, add_files=add_vectors)
-        return replace(summary, warnings=kept_contract(to))
+        return write_tables(connection, tables, source, to, images=meta is not None, add_files=add_vectors)
 
 
 def _read_ids(connection: duckdb.DuckDBPyConnection, path: Path, view: str) -> list[str]:

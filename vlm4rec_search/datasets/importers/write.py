@@ -120,14 +120,6 @@ def table_path(to: Path, table: str) -> Path:
     return file if file.exists() else to / table / _IMPORTED
 
 
-def kept_contract(to: Path) -> list[str]:
-    """Return a warning if a data folder declares how its files are read: what a public data set brings needs none."""
-    path = to / CONTRACT_FILE
-    if not load_declarations(to).model_fields_set:
-        return []
-    return [f"{path} is there already and counts for this data, too: remove it unless it was written for this data"]
-
-
 def write_tables(
     connection: duckdb.DuckDBPyConnection,
     tables: Mapping[str, Table],
@@ -176,7 +168,18 @@ def write_tables(
         photos = PhotoCounts()
         if images and "items" in rows:
             photos = _copy_photos(relations["items"], source, to)
-    return ImportSummary(rows.get("items"), rows.get("interactions"), photos, left_out, rows.get("users"))
+    warnings = _kept_contract(to)
+    return ImportSummary(
+        rows.get("items"), rows.get("interactions"), photos, left_out, rows.get("users"), warnings=warnings
+    )
+
+
+def _kept_contract(to: Path) -> list[str]:
+    """Return a warning if a data folder declares how its files are read: what a public data set brings needs none."""
+    if not load_declarations(to).model_fields_set:
+        return []
+    path = to / CONTRACT_FILE
+    return [f"{path} is there already and counts for this data, too: remove it unless it was written for this data"]
 
 
 @contextmanager
