@@ -137,10 +137,6 @@ class Fit:
         changes = {"profile": evaluators[best].profile, "fusion": fusion, "weights": as_weights(starts[best])}
         return self._start.model_copy(update={**UNFITTED, **changes})
 
-    def with_equal_weights(self) -> Ranking:
-        """Return the ranking that nothing has fitted, see `equal_weights`."""
-        return equal_weights(self._start)
-
     def searched(self, fusion: Fusion, allowed: Missing) -> Ranking:
         """Return the best weights for a fusion, see `Evaluator.climb`.
 

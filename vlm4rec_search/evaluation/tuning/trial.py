@@ -10,7 +10,16 @@ from vlm4rec_search.common.cores import map_on_cores
 from vlm4rec_search.common.progress import bar
 from vlm4rec_search.common.vectors import Floats
 from vlm4rec_search.evaluation.significance import interval, resampled_means
-from vlm4rec_search.evaluation.tuning.fitting import NEAR, STEPS, Evaluator, Fit, by_length, only, vector_of
+from vlm4rec_search.evaluation.tuning.fitting import (
+    NEAR,
+    STEPS,
+    Evaluator,
+    Fit,
+    by_length,
+    equal_weights,
+    only,
+    vector_of,
+)
 from vlm4rec_search.evaluation.tuning.limits import WORTH, Limit, LimitCheck, Missing, Price
 from vlm4rec_search.evaluation.tuning.sweep import as_vector, as_weights, judge, judge_diverse
 from vlm4rec_search.evaluation.tuning.windows import Window, Windows
@@ -115,7 +124,8 @@ class Trial:
 
         By the mean alone they would win on small shops where weights by worth turn out better.
         """
-        self.attempt(Fit.with_equal_weights, origin="equal", allowed=Missing(np.inf, np.inf))
+        equal = equal_weights(self.start)
+        self.attempt(lambda _: equal, origin="equal", allowed=Missing(np.inf, np.inf))
 
     def search_weights(self) -> None:
         """Search weights that repeat the first hit no more; the coverage is looked after in a later step."""
