@@ -29,8 +29,8 @@ def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]
     from vlm4rec_search.embeddings.fitted import fitted_items, read_fitted
 
     context.var("fitted")  # another fit rebuilds this table
-    folder = model_settings(settings(), context.var("data_dir")).fitted
-    if read_fitted(folder) is None:
+    options = model_settings(settings(), context.var("data_dir"))
+    if read_fitted(options.fitted) is None:
         return
     columns = exp.select("item_id", "encoder", "vector")
     texts = context.fetchdf(columns.from_(context.resolve_table("embeddings.item_embeddings")).order_by("item_id"))
@@ -38,5 +38,6 @@ def execute(context: ExecutionContext, **kwargs: t.Any) -> t.Iterator[DataFrame]
     moment = context.fetchdf(exp.select("as_of").from_(context.resolve_table("histories.as_of")))["as_of"]
     recipes = exp.select("recipe").distinct().from_(context.resolve_table("embeddings.item_texts"))
     recipe = context.fetchdf(recipes)["recipe"].tolist()
-    frame = fitted_items(folder, moment.iloc[0].to_pydatetime(), "".join(recipe), texts, photos)
+    as_of, is_earlier = moment.iloc[0].to_pydatetime(), options.as_of is not None
+    frame = fitted_items(options.fitted, as_of, "".join(recipe), texts, photos, is_earlier)
     yield from yield_unless_empty(frame)

@@ -33,6 +33,7 @@ from vlm4rec_search.evaluation.fit import fit as fit_on_warehouse
 from vlm4rec_search.evaluation.metrics import accuracy
 from vlm4rec_search.evaluation.systems.learned import Learned
 from vlm4rec_search.evaluation.top_k import rank
+from vlm4rec_search.pipeline.doctor import find_stale_fit
 
 NOW = datetime(2025, 6, 1)
 
@@ -92,9 +93,24 @@ def rows(encoder: str, vector: list[float]) -> pd.DataFrame:
     return pd.DataFrame({"item_id": ["a"], "encoder": [encoder], "vector": [np.array(vector, dtype=np.float32)]})
 
 
-def made(folder: Path, as_of: datetime, recipe: str = "title", encoder: str = "text@1") -> list[list[float]]:
-    items = fitted_items(folder, as_of, recipe, rows(encoder, [0.6, 0.8]), rows("photo@1", [-0.6, 0.8]))
+def made(
+    folder: Path, as_of: datetime, recipe: str = "title", encoder: str = "text@1", photos: int = 1, **more: bool
+) -> list[list[float]]:
+    texts, images = rows(encoder, [0.6, 0.8]), rows("photo@1", [-0.6, 0.8])[:photos]
+    items = fitted_items(folder, as_of, recipe, texts, images, **more)
     return [vector.astype(float).round(4).tolist() for vector in items["vector"]]
+
+
+def tables(as_of: datetime | None, photos: int = 1) -> duckdb.DuckDBPyConnection:
+    """Return a database with what `made` gives to the plan."""
+    connection = duckdb.connect()
+    connection.execute("CREATE SCHEMA embeddings; CREATE SCHEMA histories")
+    for table, encoder, count in (("item_embeddings", "text@1", 1), ("image_embeddings", "photo@1", photos)):
+        connection.execute(f"CREATE TABLE embeddings.{table} (item_id VARCHAR, encoder VARCHAR)")
+        connection.execute(f"INSERT INTO embeddings.{table} SELECT 'a', '{encoder}' FROM range({count})")
+    connection.execute("CREATE TABLE embeddings.item_texts AS SELECT 'a' AS item_id, 'title' AS recipe")
+    connection.execute("CREATE TABLE histories.as_of AS SELECT ?::TIMESTAMP AS as_of", [as_of])
+    return connection
 
 
 @pytest.mark.parametrize("system", ["attention", "gating"])
@@ -114,6 +130,33 @@ def test_tables_use_the_last_fit_that_knows_nothing_later(tmp_path: Path, caplog
     with caplog.at_level(logging.WARNING):
         assert made(tmp_path, datetime(2024, 12, 31)) == []
     assert "knows more than 2024-12-31" in caplog.text
+
+
+def test_an_older_fit_is_told_unless_an_earlier_moment_was_asked_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log ends earlier than at the last fit once the last shopper is forgotten."""
+    keep(tmp_path, {datetime(2025, 1, 1): 1.0, NOW: -1.0})
+    end = datetime(2025, 5, 31)
+    told = "the last fit ends at 2025-06-01 00:00:00, after the tables (2025-05-31 00:00:00), so an older one"
+    with caplog.at_level(logging.WARNING):
+        assert made(tmp_path, end, is_earlier=True) == made(tmp_path, end, is_earlier=False) == [[0.6, 0.8]]
+    assert caplog.text.count(told) == 1
+    assert find_stale_fit(tables(end), "prod", tmp_path, is_earlier=True) is None
+    assert told in str(find_stale_fit(tables(end), "prod", tmp_path, is_earlier=False))
+    assert find_stale_fit(tables(NOW), "prod", tmp_path, is_earlier=False) is None
+
+
+@pytest.mark.parametrize(("as_of", "photos", "told"), [(None, 1, "the tables have no interactions"),
+                                                       (NOW, 0, "no item has both a text and")])  # fmt: skip
+def test_plan_and_doctor_say_why_tables_have_no_learned_vectors(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, as_of: datetime | None, photos: int, told: str
+) -> None:
+    keep(tmp_path, {NOW: 1.0})
+    with caplog.at_level(logging.WARNING):
+        assert made(tmp_path, pd.Timestamp(as_of).to_pydatetime(), photos=photos) == []
+    assert f"no learned vectors: {told}" in caplog.text
+    assert told in str(find_stale_fit(tables(as_of, photos), "prod", tmp_path, is_earlier=False))
 
 
 @pytest.mark.parametrize(("changed", "told"), [({"recipe": "caption_title"}, "text recipe is title, now caption_title"),
@@ -154,6 +197,15 @@ def test_a_file_that_cannot_be_read_is_a_mistake_in_one_line(tmp_path: Path, tex
         fitted_variable(tmp_path)
 
 
+def test_a_file_in_the_place_of_the_folder_is_told_before_any_training(tmp_path: Path) -> None:
+    keep(tmp_path, {NOW: 1.0})
+    settings = ExplicitSettings(project=None, warehouse=tmp_path / "none.duckdb", fitted=tmp_path / FILE)
+    with pytest.raises(UsageError, match="which is a file: name the folder"):
+        fitted_variable(settings.fitted)
+    with pytest.raises(UsageError, match="which is a file: name the folder"):
+        fit_on_warehouse(settings, "attention", 1, print)
+
+
 @pytest.mark.parametrize("system", ["attention", "gating"])
 def test_what_was_fitted_on_shuffled_labels_finds_nothing(system: FittedName) -> None:
     """The guard of the retriever: its item vectors, made by numpy, and profiles as means of them."""
@@ -191,7 +243,7 @@ def test_a_catalogue_without_photos_is_told_before_any_plan(tmp_path: Path) -> N
             ("image_embeddings", "encoder"),
             ("item_texts", "recipe"),
         ):
-            connection.execute(f"CREATE TABLE embeddings.{table} AS SELECT 'x' AS {column}")
+            connection.execute(f"CREATE TABLE embeddings.{table} AS SELECT 'a' AS item_id, 'x' AS {column}")
         connection.execute("DELETE FROM embeddings.image_embeddings")
     settings = ExplicitSettings(project=None, warehouse=warehouse, cache=tmp_path / "cache")
     steps: list[str] = []

@@ -27,8 +27,8 @@ def doctor(url: str | None, environment: str, users: int, as_json: bool) -> None
     first hit for more than 10% of a sample of shoppers; hubs, which are items in more than 30% of their top tens (of
     fewer than 100 items, in more than three times an equal share); items in no top ten, where the top tens show less
     than half of what they could (pins of the business rules are left out); rules that touch no item; a fitted system
-    that makes no vectors (stale fit); and vectors of photos in the release but not in the settings, or the other way
-    round (other photos).
+    that makes no vectors, or not by its last fit (stale fit); and vectors of photos in the release but not in the
+    settings, or the other way round (other photos).
 
     Example: vlm4rec doctor --url http://localhost:9200 --json
     """
@@ -45,7 +45,7 @@ def doctor(url: str | None, environment: str, users: int, as_json: bool) -> None
     ranking, rules = pinned_ranking(options.ranking), load_rules(options.rules).rules
     with read(options.warehouse) as connection:
         search_layer = read_search_layer(connection, environment, options.index_photos)
-        stale_fit = find_stale_fit(connection, environment, options.fitted)
+        stale_fit = find_stale_fit(connection, environment, options.fitted, options.as_of is not None)
     with open_releases(url or options.index_url, options) as index:
         forgotten = load_forgotten(options.forgotten)
         diagnosis = examine(index, search_layer, users, ranking, rules, stale_fit, forgotten, options.releases)

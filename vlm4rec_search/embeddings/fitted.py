@@ -34,9 +34,8 @@ FittedName: TypeAlias = Literal["attention", "gating"]
 NAMES: tuple[FittedName, ...] = get_args(FittedName)
 Numbers: TypeAlias = Mapping[str, Vectors]
 _INPUTS = """
-SELECT (SELECT ANY_VALUE(encoder) FROM embeddings.item_embeddings),
-    (SELECT ANY_VALUE(encoder) FROM embeddings.image_embeddings),
-    (SELECT ANY_VALUE(recipe) FROM embeddings.item_texts)
+SELECT texts.encoder, photos.encoder, (SELECT ANY_VALUE(recipe) FROM embeddings.item_texts)
+FROM embeddings.item_embeddings AS texts INNER JOIN embeddings.image_embeddings AS photos USING (item_id) LIMIT 1
 """
 _AGAIN = "run `vlm4rec fit` and `sqlmesh plan`"
 
@@ -55,7 +54,7 @@ class Inputs(NamedTuple):
 
     @classmethod
     def read(cls, connection: duckdb.DuckDBPyConnection, environment: str = "prod") -> "Inputs | None":
-        """Return the inputs of the tables of an environment, None where there are no texts or no photos."""
+        """Return the inputs of the tables of an environment, None where no item has both vectors."""
         row = connection.execute(in_environment(_INPUTS, environment)).fetchone()
         return None if row is None or None in row else cls.of_tables(*row)
 
@@ -90,6 +89,13 @@ class Fit(_Strict):
     file: str
 
 
+class Choice(NamedTuple):
+    """The fit that makes the vectors of some tables, None for no vectors, and why it is not the last fit."""
+
+    fit: Fit | None
+    problem: str | None
+
+
 class FittedSystem(_Strict):
     """A fitted system.
 
@@ -114,30 +120,44 @@ class FittedSystem(_Strict):
     package: str
     fits: tuple[Fit, ...]
 
-    def choose(self, inputs: Inputs, as_of: datetime) -> Fit:
+    def choose(self, inputs: Inputs | None, as_of: datetime | None, is_earlier: bool = False) -> Choice:
         """Return the last fit on such vectors that knows nothing after a moment.
 
-        Raises:
-            UsageError: there is none; the message says why.
+        Args:
+            inputs: of the tables, None where no item has both vectors.
+            as_of: moment of the tables, None without interactions.
+            is_earlier: whether somebody asked for tables of an earlier moment, where an older fit is no problem.
         """
+        if inputs is None:
+            return Choice(None, "no item has both a text and a photo vector")
         for name, fitted, present in (
             ("encoder", self.encoder, inputs.encoder),
             ("image encoder", self.image_encoder, inputs.image_encoder),
         ):
             if fitted != present:
-                raise UsageError(
-                    f"the fitted system {self.system} is stale: its {name} is {fitted}, now {present}; {_AGAIN}"
-                )
+                return Choice(None, self._stale(name, fitted, present))
+        if as_of is None:
+            return Choice(None, "the tables have no interactions")
         earlier = [fit for fit in self.fits if fit.as_of <= as_of]
         if not earlier:
-            raise UsageError(f"every fit of the system {self.system} knows more than {as_of}; {_AGAIN}")
+            return Choice(None, f"every fit of the system {self.system} knows more than {as_of}; {_AGAIN}")
         for fit in reversed(earlier):
             if fit.text_recipe == inputs.text_recipe:
-                return fit
-        fitted, present = earlier[-1].text_recipe, inputs.text_recipe
-        raise UsageError(
-            f"the fitted system {self.system} is stale: its text recipe is {fitted}, now {present}; {_AGAIN}"
-        )
+                return Choice(fit, None if is_earlier else self._explain_older(fit, as_of))
+        return Choice(None, self._stale("text recipe", earlier[-1].text_recipe, inputs.text_recipe))
+
+    def _stale(self, name: str, fitted: str, present: str) -> str:
+        return f"the fitted system {self.system} is stale: its {name} is {fitted}, now {present}; {_AGAIN}"
+
+    def _explain_older(self, fit: Fit, as_of: datetime) -> str | None:
+        last = self.fits[-1]
+        if fit == last:
+            return None
+        if last.as_of > as_of:
+            why = f"ends at {last.as_of}, after the tables ({as_of})"
+        else:
+            why = f"has the text recipe {last.text_recipe}, now {fit.text_recipe}"
+        return f"the last fit {why}, so an older one ({fit.as_of}) is used; {_AGAIN}"
 
 
 def write_fitted(folder: Path, system: FittedSystem, numbers: Mapping[str, bytes]) -> None:
@@ -168,8 +188,9 @@ def read_fitted(folder: Path) -> FittedSystem | None:
     """Return the fitted system of a folder, None without one.
 
     Raises:
-        UsageError: `FILE` cannot be read.
+        UsageError: the folder is a file, or `FILE` cannot be read.
     """
+    check_folder(folder)
     path = folder / FILE
     if not path.is_file():
         return None
@@ -183,17 +204,34 @@ def read_fitted(folder: Path) -> FittedSystem | None:
     return system
 
 
+def check_folder(folder: Path) -> None:
+    """Check that a fitted system can be in a folder, which may be missing.
+
+    Raises:
+        UsageError: there is a file in its place.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"VLM4REC_FITTED is {folder}, which is a file: name the folder of {FILE}")
+
+
 def fitted_variable(folder: Path) -> str:
     """Return a hash that changes with the fitted system, empty without one.
 
     Raises:
-        UsageError: `FILE` cannot be read.
+        UsageError: as `read_fitted`.
     """
     system = read_fitted(folder)
     return hashlib.sha256(system.model_dump_json().encode()).hexdigest()[:16] if system else ""
 
 
-def fitted_items(folder: Path, as_of: datetime, recipe: str, texts: pd.DataFrame, photos: pd.DataFrame) -> pd.DataFrame:
+def fitted_items(
+    folder: Path,
+    as_of: datetime,
+    recipe: str,
+    texts: pd.DataFrame,
+    photos: pd.DataFrame,
+    is_earlier: bool = False,
+) -> pd.DataFrame:
     """Return the rows of embeddings.fitted_items; a fitted system that cannot be used is logged and gives no rows.
 
     Args:
@@ -202,6 +240,7 @@ def fitted_items(folder: Path, as_of: datetime, recipe: str, texts: pd.DataFrame
         recipe: of the texts.
         texts: item_id, encoder, vector.
         photos: the same of photos.
+        is_earlier: see `FittedSystem.choose`.
 
     Returns:
         item_id, fit (name of the system, and of its numbers), vector (float32 of length 1), for each item with a text
@@ -210,13 +249,15 @@ def fitted_items(folder: Path, as_of: datetime, recipe: str, texts: pd.DataFrame
     system = read_fitted(folder)
     both = texts.merge(photos, on="item_id", suffixes=("_text", "_photo"))
     nothing = pd.DataFrame(columns=["item_id", "fit", "vector"])
-    if system is None or both.empty:
+    if system is None:
         return nothing
-    made_by = Inputs.of_tables(both["encoder_text"].iloc[0], both["encoder_photo"].iloc[0], recipe)
-    try:
-        fit = system.choose(made_by, as_of)
-    except UsageError as error:
-        logger.warning("no learned vectors: %s", error)
+    made_by = None
+    if not both.empty:
+        made_by = Inputs.of_tables(both["encoder_text"].iloc[0], both["encoder_photo"].iloc[0], recipe)
+    fit, problem = system.choose(made_by, None if pd.isna(as_of) else as_of, is_earlier)
+    if problem:
+        logger.warning("%s%s", "" if fit else "no learned vectors: ", problem)
+    if fit is None:
         return nothing
     numbers = read_numbers(folder / fit.file)
     vectors = project(system.system, numbers, *(stack_vectors(both[name]) for name in ("vector_text", "vector_photo")))

@@ -19,7 +19,15 @@ from vlm4rec_search.common.progress import Advance, bar
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.version import package_version
 from vlm4rec_search.common.warehouse import read
-from vlm4rec_search.embeddings.fitted import Fit, FittedName, FittedSystem, Inputs, file_name, write_fitted
+from vlm4rec_search.embeddings.fitted import (
+    Fit,
+    FittedName,
+    FittedSystem,
+    Inputs,
+    check_folder,
+    file_name,
+    write_fitted,
+)
 from vlm4rec_search.evaluation.data import Split
 from vlm4rec_search.evaluation.protocol import Protocol, find_moments, find_targets, taken_between
 from vlm4rec_search.evaluation.snapshots import Workbench, workbench
@@ -41,11 +49,13 @@ def fit(settings: Settings, system: FittedName, seed: int, say: Say) -> FittedSy
         say: told each long step.
 
     Raises:
-        UsageError: no tables yet, no item has a photo vector, torch is not installed, or too few interactions.
+        UsageError: no tables yet, no item has a photo vector, torch is not installed, too few interactions, or the
+            folder is a file.
         RunError: the warehouse is being written, or a plan fails.
         OSError: the folder cannot be written.
     """
     require_torch()
+    check_folder(settings.fitted)
     _read_inputs(settings.warehouse, "prod")  # before minutes of plans
     protocol = Protocol(candidates="all", seed=seed)
     without = settings.model_copy(update={"fitted": settings.cache / "nothing-fitted"})  # whatever was fitted before

@@ -8,7 +8,6 @@ from typing import Literal
 import duckdb
 import pyarrow as pa
 
-from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.warehouse import in_environment
 from vlm4rec_search.embeddings.fitted import Inputs, read_fitted
 from vlm4rec_search.indexes.opensearch.mapping import LONGEST_ID
@@ -88,11 +87,11 @@ class Finding:
     Kinds of warnings: duplicate_captions (items that share a caption); same_first_hits (shoppers who get the most
     frequent first hit, if they are too many; the example is that item), hubs (items in the top tens of too many
     shoppers), never_shown (items in no top ten, if they are too many); idle_rules (business rules that touch nothing);
-    stale_fit (the fitted system cannot be used, with the reason); refused, refused_profiles and refused_segments
-    (missing ones that the publication of the same tables refused, or whose id is too long for a server: the table
-    `dead_letters` has the reasons; after the tables changed, others are missing); other_photos (the release
-    has vectors of photos and the tables that are to be published have none, or the reverse, or another encoder made
-    them).
+    stale_fit (the fitted system, or its last fit, is not used, with the reason); refused, refused_profiles and
+    refused_segments (missing ones that the publication of the same tables refused, or whose id is too long for a
+    server: the table `dead_letters` has the reasons; after the tables changed, others are missing); other_photos (the
+    release has vectors of photos and the tables that are to be published have none, or the reverse, or another encoder
+    made them).
     """
 
     kind: str
@@ -170,23 +169,26 @@ def examine(
     return Diagnosis([finding for finding in findings if finding.count], exposure)
 
 
-def find_stale_fit(connection: duckdb.DuckDBPyConnection, environment: str, folder: Path) -> str | None:
-    """Return why the fitted system of a folder makes no vectors in an environment, None where it does or there is none.
+def find_stale_fit(
+    connection: duckdb.DuckDBPyConnection, environment: str, folder: Path, is_earlier: bool
+) -> str | None:
+    """Return why the last fit of a folder makes no vectors in an environment, None where it does or there is none.
+
+    Args:
+        connection: to the warehouse.
+        environment: of the tables.
+        folder: of the fitted system.
+        is_earlier: see `FittedSystem.choose`.
 
     Raises:
         UsageError: the fitted system cannot be read.
     """
     system = read_fitted(folder)
-    made_by = Inputs.read(connection, environment)
+    if system is None:
+        return None
     moment = in_environment("SELECT ANY_VALUE(as_of) FROM histories.as_of", environment)
     (as_of,) = connection.execute(moment).fetchone() or (None,)
-    if system is None or made_by is None:
-        return None
-    try:
-        system.choose(made_by, as_of)
-    except UsageError as error:
-        return str(error)
-    return None
+    return system.choose(Inputs.read(connection, environment), as_of, is_earlier).problem
 
 
 def _by_hash(
