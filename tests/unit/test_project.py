@@ -14,7 +14,7 @@ from vlm4rec_search.captioning.prompts import load_prompt
 from vlm4rec_search.cli import main
 from vlm4rec_search.common.settings import settings
 from vlm4rec_search.common.spark.engine import asked_gateway
-from vlm4rec_search.pipeline.project import MANIFEST, project_files
+from vlm4rec_search.pipeline.project import MANIFEST, find_old_project, project_files
 from vlm4rec_search.pipeline.project.template import digest
 from vlm4rec_search.search.rules import load_rules
 
@@ -290,6 +290,15 @@ def test_a_new_model_and_its_test_are_written_into_the_folder_of_its_layer(shop:
 def test_a_name_that_no_new_model_can_have_is_refused(shop: Path, name: str, message: str) -> None:
     result = run("new", "model", name)
     assert (result.exit_code, message in result.output) == (2, True)
+
+
+def test_files_of_another_version_are_told(shop: Path) -> None:
+    assert find_old_project(shop) is None
+    manifest = json.loads((shop / MANIFEST).read_text())
+    (shop / MANIFEST).write_text(json.dumps(manifest | {"version": "0.1.9"}))
+    assert str(find_old_project(shop)).startswith("the project's files are of version 0.1.9, the package is ")
+    run("upgrade")
+    assert find_old_project(shop) is None
 
 
 def test_a_damaged_manifest_is_named(shop: Path) -> None:

@@ -15,6 +15,7 @@ from vlm4rec_search.cli import main
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.settings import settings
 from vlm4rec_search.common.warehouse import read
+from vlm4rec_search.indexes.search_layer import read_search_layer
 from vlm4rec_search.pipeline.quality import measure_suites, run_suites
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -328,6 +329,13 @@ def test_a_ranking_that_cannot_be_searched_is_told_as_not_examined(
             ("warning", "not examined")
         ]
     assert "found not examined" in (environment / "index.html").read_text("utf-8")
+
+
+def test_a_column_that_an_edited_model_lacks_is_told_before_a_release_is_made(warehouse: Path) -> None:
+    execute(warehouse, "alter table search.user_documents drop column fitted")
+    told = r"no column fitted: .* into models/search/user_documents\.\*, see `vlm4rec upgrade --diff`"
+    with read(warehouse) as connection, pytest.raises(UsageError, match=told):
+        read_search_layer(connection)
 
 
 def test_a_catalogue_in_another_language_than_its_words_is_told(environment: Path, warehouse: Path) -> None:

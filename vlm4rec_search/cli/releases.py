@@ -27,8 +27,9 @@ def doctor(url: str | None, environment: str, users: int, as_json: bool) -> None
     first hit for more than 10% of a sample of shoppers; hubs, which are items in more than 30% of their top tens (of
     fewer than 100 items, in more than three times an equal share); items in no top ten, where the top tens show less
     than half of what they could (pins of the business rules are left out); rules that touch no item; a fitted system
-    that makes no vectors, or not by its last fit (stale fit); and vectors of photos in the release but not in the
-    settings, or the other way round (other photos).
+    that makes no vectors, or not by its last fit (stale fit); files of the project that another version of the
+    package wrote (old project); and vectors of photos in the release but not in the settings, or the other way round
+    (other photos).
 
     Example: vlm4rec doctor --url http://localhost:9200 --json
     """
@@ -38,6 +39,7 @@ def doctor(url: str | None, environment: str, users: int, as_json: bool) -> None
     from vlm4rec_search.indexes import open_releases
     from vlm4rec_search.indexes.search_layer import read_search_layer
     from vlm4rec_search.pipeline.doctor import examine, find_stale_fit
+    from vlm4rec_search.pipeline.project import find_old_project
     from vlm4rec_search.search.ranking import pinned_ranking
     from vlm4rec_search.search.rules import load_rules
 
@@ -46,9 +48,12 @@ def doctor(url: str | None, environment: str, users: int, as_json: bool) -> None
     with read(options.warehouse) as connection:
         search_layer = read_search_layer(connection, environment, options.index_photos)
         stale_fit = find_stale_fit(connection, environment, options.fitted, options.as_of is not None)
+    old_project = find_old_project(options.project) if options.project else None
     with open_releases(url or options.index_url, options) as index:
         forgotten = load_forgotten(options.forgotten)
-        diagnosis = examine(index, search_layer, users, ranking, rules, stale_fit, forgotten, options.releases)
+        diagnosis = examine(
+            index, search_layer, users, ranking, rules, stale_fit, forgotten, options.releases, old_project
+        )
     success = all(finding.severity != "error" for finding in diagnosis.findings)
     if as_json:
         echo_json({"success": success, "findings": diagnosis.findings, "exposure": diagnosis.exposure.to_json()})

@@ -75,7 +75,8 @@ def read(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         detail = _first_line(error)
         if not detail.startswith(("Table with name", "Referenced column")):
             raise
-        raise UsageError(f"{path}: {detail} Run `sqlmesh plan` (or `sqlmesh plan ENVIRONMENT`) first") from None
+        advice = "Run `sqlmesh plan` (or `sqlmesh plan ENVIRONMENT`) first, and `vlm4rec upgrade` after a new version"
+        raise UsageError(f"{path}: {detail} {advice}") from None
     finally:
         connection.close()
 

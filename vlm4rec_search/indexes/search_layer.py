@@ -1,5 +1,6 @@
 """A snapshot of the warehouse's search layer: the tables that a release is made of, all read at one moment."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import sha256
@@ -59,6 +60,19 @@ class Model(NamedTuple):
     name: str
     columns: tuple[str, ...]
     order: str
+
+    def require_columns(self, present: Collection[str]) -> None:
+        """Check that a table has the columns that publication needs.
+
+        Raises:
+            UsageError: some are missing, such as those of a newer package that an edited model lacks.
+        """
+        missing = [column for column in self.columns if column not in present]
+        if missing:
+            raise UsageError(
+                f"{self.name} has no column {', '.join(missing)}: run `sqlmesh plan`; if that changes nothing, take the"
+                f" column over into models/{self.name.replace('.', '/')}.*, see `vlm4rec upgrade --diff`"
+            )
 
 
 _TEXTS = ("title", "description", "caption", "details")
@@ -164,7 +178,7 @@ def read_search_layer(
         photos: also the vectors of photos.
 
     Raises:
-        UsageError: search.item_documents is empty, or there are no vectors of photos.
+        UsageError: search.item_documents is empty, a column is missing, or there are no vectors of photos.
     """
     connection.execute(f"SET memory_limit = '{_MEMORY}'")
     names = [schema("search", environment)]
@@ -192,6 +206,7 @@ def _read_model(connection: duckdb.DuckDBPyConnection, model: Model, environment
     """Return the rows of a model, mapped from a file that goes with the table: they need not fit into memory."""
     query = f"SELECT * FROM {model.name} ORDER BY {model.order}"  # noqa: S608  names of this module
     rows = connection.execute(in_environment(query, environment)).to_arrow_reader(_BATCH)
+    model.require_columns(rows.schema.names)
     with NamedTemporaryFile(prefix="vlm4rec-", suffix=".arrow") as file:
         with pa.ipc.new_file(file, rows.schema) as writer:
             for batch in rows:

@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 import duckdb
 import pyarrow as pa
 
-from vlm4rec_search.common.errors import RunError, UsageError, first_line
+from vlm4rec_search.common.errors import RunError, first_line
 from vlm4rec_search.common.progress import Advance
 from vlm4rec_search.indexes import tables
 from vlm4rec_search.indexes.checks import verify_rows
@@ -139,10 +139,7 @@ def _register_tables(connection: duckdb.DuckDBPyConnection, given: SearchTables[
 
 
 def _register(connection: duckdb.DuckDBPyConnection, name: str, model: Model, frame: Frame) -> None:
-    columns = frame.column_names if isinstance(frame, pa.Table) else frame.columns
-    missing = [column for column in model.columns if column not in columns]
-    if missing:
-        raise UsageError(f"{model.name} has no column {', '.join(missing)}: run `sqlmesh plan` and try again")
+    model.require_columns(frame.column_names if isinstance(frame, pa.Table) else list(frame.columns))
     rows = frame.to_arrow_table() if isinstance(frame, duckdb.DuckDBPyRelation) else frame
     connection.register(f"incoming_{name}", rows)
 

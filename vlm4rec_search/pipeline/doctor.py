@@ -87,11 +87,11 @@ class Finding:
     Kinds of warnings: duplicate_captions (items that share a caption); same_first_hits (shoppers who get the most
     frequent first hit, if they are too many; the example is that item), hubs (items in the top tens of too many
     shoppers), never_shown (items in no top ten, if they are too many); idle_rules (business rules that touch nothing);
-    stale_fit (the fitted system, or its last fit, is not used, with the reason); refused, refused_profiles and
-    refused_segments (missing ones that the publication of the same tables refused, or whose id is too long for a
-    server: the table `dead_letters` has the reasons; after the tables changed, others are missing); other_photos (the
-    release has vectors of photos and the tables that are to be published have none, or the reverse, or another encoder
-    made them).
+    stale_fit (the fitted system, or its last fit, is not used, with the reason); old_project (another version of the
+    package wrote the project's files); refused, refused_profiles and refused_segments (missing ones that the
+    publication of the same tables refused, or whose id is too long for a server: the table `dead_letters` has the
+    reasons; after the tables changed, others are missing); other_photos (the release has vectors of photos and the
+    tables that are to be published have none, or the reverse, or another encoder made them).
     """
 
     kind: str
@@ -117,6 +117,7 @@ def examine(
     stale_fit: str | None = None,
     forgotten: Container[str] = frozenset(),
     records: Path | None = None,
+    old_project: str | None = None,
 ) -> Diagnosis:
     """Compare the live release with the tables, and look at the top tens that shoppers get.
 
@@ -128,6 +129,7 @@ def examine(
         stale_fit: see `find_stale_fit`.
         forgotten: contains the ids of shoppers whom no release may have.
         records: of publications, which say what they refused; None for none.
+        old_project: see `pipeline.project.find_old_project`.
 
     Raises:
         UsageError: nothing is published, or the release is of another schema version.
@@ -163,6 +165,7 @@ def examine(
     findings += _judge(exposure)
     findings.append(_finding("idle_rules", "warning", find_idle_rules(rules, search_layer.tables)))
     findings.append(_finding("stale_fit", "warning", [stale_fit] if stale_fit else []))
+    findings.append(_finding("old_project", "warning", [old_project] if old_project else []))
     images = (live.image_encoder, staged.image_encoder)
     changed = [f"image encoder {images[0]} in the index, {images[1]} in the tables"] if images[0] != images[1] else []
     findings.append(_finding("other_photos", "warning", changed))

@@ -2,12 +2,13 @@
 
 from vlm4rec_search.pipeline.project.new_model import write_model
 from vlm4rec_search.pipeline.project.template import MANIFEST, project_files, write_project
-from vlm4rec_search.pipeline.project.upgrade import Change, Outcome, plan_upgrade, upgrade_project
+from vlm4rec_search.pipeline.project.upgrade import Change, Outcome, find_old_project, plan_upgrade, upgrade_project
 
 __all__ = [
     "MANIFEST",
     "Change",
     "Outcome",
+    "find_old_project",
     "plan_upgrade",
     "project_files",
     "upgrade_project",

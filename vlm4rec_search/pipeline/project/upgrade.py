@@ -123,6 +123,20 @@ def upgrade_project(project: Path, changes: Sequence[Change]) -> None:
     write_manifest(project, hashes)
 
 
+def find_old_project(project: Path) -> str | None:
+    """Return which other version of the package wrote the files of a project, None if it is this one or unknown.
+
+    Raises:
+        UsageError: the manifest cannot be read.
+    """
+    if not (project / MANIFEST).exists():
+        return None
+    written = _read_manifest(project).version
+    if written == package_version():
+        return None
+    return f"the project's files are of version {written}, the package is {package_version()}: run `vlm4rec upgrade`"
+
+
 def _compare(path: str, written: str | None, current: bytes | None, new: bytes | None) -> Change | None:
     """Return the change of one file, None if there is nothing to do or to report.
 
