@@ -92,6 +92,7 @@ class Workbench:
         threads = str(max(1, usable_cores() // processes))
 
         advancing = Lock()
+        running: list[subprocess.Popen[str]] = []
 
         def build(number: int) -> Path:
             place = self._folder / f"moments-{number}" / settings.warehouse.name  # SQLMesh knows it by this name
@@ -99,7 +100,7 @@ class Workbench:
             shutil.copyfile(settings.warehouse, place)
             own, mine = settings.model_copy(update={"warehouse": place}), json.dumps(pairs[number::processes])
             command = (sys.executable, "-m", "vlm4rec_search.cli.plan_moments", mine)
-            run_sqlmesh(own, *command, each_line=show, OMP_NUM_THREADS=threads)
+            run_sqlmesh(own, *command, each_line=show, started=running.append, OMP_NUM_THREADS=threads)
             return place
 
         with bar("tables of earlier moments", len(pairs)) as advance:
@@ -109,8 +110,13 @@ class Workbench:
                     with advancing:
                         advance(1)
 
-            for number, place in run_concurrently(build, range(processes), processes):
-                self._places |= {name: place for name, _ in pairs[number::processes]}
+            try:
+                for number, place in run_concurrently(build, range(processes), processes):
+                    self._places |= {name: place for name, _ in pairs[number::processes]}
+            finally:
+                for process in running:  # ctrl-C and SIGTERM reach this thread, but none that waits for a process
+                    process.kill()
+                    process.wait()
 
     def plan_without(self, environment: str, rows: "list[int]") -> None:
         """Build the tables without some rows of the log, given by row_number of staging.interactions.
@@ -160,7 +166,11 @@ def plan(settings: Settings, environment: str) -> None:
 
 
 def run_sqlmesh(
-    settings: Settings, *command: str, each_line: Callable[[str], None] = lambda line: None, **more: str
+    settings: Settings,
+    *command: str,
+    each_line: Callable[[str], None] = lambda line: None,
+    started: Callable[[subprocess.Popen[str]], None] = lambda process: None,
+    **more: str,
 ) -> None:
     """Run a command that plans under these settings, with more environment variables if wanted.
 
@@ -168,6 +178,7 @@ def run_sqlmesh(
         settings: of the plan.
         command: program and arguments.
         each_line: receives each line of its standard output as it is printed.
+        started: receives the process once.
         more: environment variables.
 
     Raises:
@@ -179,6 +190,7 @@ def run_sqlmesh(
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=environment) as process,  # noqa: S603  no shell
     ):
         lines = []
+        started(process)
         try:
             for line in process.stdout or ():
                 each_line(line)
