@@ -11,7 +11,7 @@ pytestmark = needs_spark
 @pytest.fixture(scope="module")
 def engines(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, Workspace]:
     """Return two folders with the same data: a plan on DuckDB, and one on Spark whose tables were fetched."""
-    on_duckdb, on_spark = (Workspace(tmp_path_factory.mktemp(name)) for name in ("duckdb", "spark"))
+    on_duckdb, on_spark = (Workspace(tmp_path_factory.mktemp(name)) for name in ("duckdb", "on Spärk"))
     on_duckdb.vlm4rec("shop", "--to", "data", "--items", "60", "--shoppers", "40")
     with (on_duckdb.data / "items.csv").open("a") as items:
         items.write("broken" + ",x" * 20 + "\n")  # more values than columns

@@ -22,6 +22,7 @@ from sqlglot import exp, maybe_parse
 from vlm4rec_search.common.errors import RunError, UsageError, one_line
 from vlm4rec_search.common.paths import file_sha256, replacing_file
 from vlm4rec_search.common.settings import Settings
+from vlm4rec_search.common.spark.paths import spark_pattern
 from vlm4rec_search.common.sql import quote_text
 from vlm4rec_search.datasets.columns import match_columns
 from vlm4rec_search.datasets.declarations import (
@@ -330,8 +331,7 @@ def _metadata(name: str) -> exp.Dot:
 
 def _parquet_on_spark(paths: Sequence[Path]) -> exp.Expr:
     """Return Parquet files of one folder as a table of Spark, with its alias `raw`."""
-    names = ",".join(path.name for path in paths)
-    pattern = f"{paths[0].resolve().parent.as_uri()}/" + (f"{{{names}}}" if len(paths) > 1 else names)
+    pattern = spark_pattern(paths[0].parent, [path.name for path in paths])
     reader = exp.ReadParquet(expressions=[exp.Literal.string(pattern)])
     return exp.Table(this=reader, alias=exp.TableAlias(this=exp.to_identifier("raw")))
 

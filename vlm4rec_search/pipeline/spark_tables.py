@@ -17,6 +17,7 @@ from sqlmesh.utils.errors import ConfigError
 from vlm4rec_search.common.errors import RunError, UsageError, first_line
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.spark.engine import spark_session
+from vlm4rec_search.common.spark.paths import spark_path
 from vlm4rec_search.common.sql import quote_name, quote_text
 from vlm4rec_search.common.warehouse import replacing_database
 
@@ -117,7 +118,7 @@ def _copy(connection: duckdb.DuckDBPyConnection, session: "SparkSession", table:
     schema, name = map(quote_name, table)
     frame = session.table(_spark_name(*table))
     place = folder / name.strip('"')
-    frame.write.mode("overwrite").parquet(place.as_uri())
+    frame.write.mode("overwrite").parquet(spark_path(place))
     json = () if _TEXTS in name else _JSON
     columns = ", ".join(_column(frame, column, column in json) for column in frame.columns)
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")

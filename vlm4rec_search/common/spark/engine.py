@@ -18,6 +18,7 @@ from sqlmesh.core.engine_adapter.spark import SparkEngineAdapter
 from sqlmesh.utils.errors import ConfigError, SQLMeshError
 
 from vlm4rec_search.common.settings import Engine
+from vlm4rec_search.common.spark.paths import java_option
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -42,7 +43,7 @@ def local_properties(folder: Path) -> dict[str, str]:
         "spark.sql.warehouse.dir": str(folder.resolve() / "tables"),
         "spark.hadoop.javax.jdo.option.ConnectionURL": f"jdbc:derby:;databaseName={catalog};create=true",
         # conditions of many cases need a deep stack
-        "spark.driver.extraJavaOptions": f"-Xss8m -Dderby.stream.error.file={folder.resolve() / 'derby.log'}",
+        "spark.driver.extraJavaOptions": f"-Xss8m {java_option('derby.stream.error.file', folder / 'derby.log')}",
         "spark.sql.shuffle.partitions": str(os.cpu_count() or 1),
     }
 
