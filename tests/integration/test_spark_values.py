@@ -258,6 +258,28 @@ def test_an_ordered_aggregate_that_spark_would_not_order_is_refused() -> None:
     assert "LISTAGG" in for_spark(sqlglot.parse_one("SELECT STRING_AGG(a, ',' ORDER BY b) FROM t")).sql("spark")
 
 
+def test_a_text_of_a_shops_own_table_is_no_json(spark: "SparkSession", tmp_path: Path) -> None:
+    from vlm4rec_search.common.errors import RunError
+    from vlm4rec_search.common.settings import ExplicitSettings
+    from vlm4rec_search.pipeline.spark_tables import fetch_tables
+
+    for layer in ("own", "staging"):
+        spark.sql(f"CREATE DATABASE sqlmesh__{layer}")
+        spark.sql(f"CREATE DATABASE {layer}")
+    spark.sql("CREATE TABLE sqlmesh__own.own__notes__1 USING parquet AS SELECT 'red, {' AS attributes")
+    spark.sql("CREATE VIEW own.notes AS SELECT * FROM sqlmesh__own.own__notes__1")
+    places = {"warehouse": tmp_path / "warehouse.duckdb", "cache": tmp_path / "cache", "spark": tmp_path / "spark"}
+    settings = ExplicitSettings(project=None, **places)
+    fetch_tables(settings)
+    with duckdb.connect(str(settings.warehouse)) as connection:
+        assert connection.execute("FROM own.notes").fetchall() == [("red, {",)]
+    spark.sql("CREATE TABLE sqlmesh__staging.staging__items__1 USING parquet AS SELECT 'red, {' AS attributes")
+    spark.sql("CREATE VIEW staging.items AS SELECT * FROM sqlmesh__staging.staging__items__1")
+    settings.warehouse.unlink()
+    with pytest.raises(RunError, match=r"cannot copy staging\.items: "):
+        fetch_tables(settings)
+
+
 def test_workers_encode_what_is_new_and_nothing_else(spark: "SparkSession", tmp_path: Path) -> None:
     from vlm4rec_search.common.cache import Cache
     from vlm4rec_search.common.spark.worker import map_in_workers

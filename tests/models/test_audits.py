@@ -12,6 +12,7 @@ from sqlglot import exp
 from sqlmesh import Context, Model
 from sqlmesh.core.audit import Audit
 
+from vlm4rec_search.pipeline.spark_tables import JSON_COLUMNS
 from vlm4rec_search.search.ranking import DURATIONS
 
 Table = list[Row]
@@ -117,6 +118,12 @@ def test_every_model_says_what_it_is(context: Context) -> None:
         assert model.audits, f"{model.name} has no audit"
         described = model.column_descriptions.keys()
         assert (model.columns_to_types or {}).keys() == described, f"{model.name} has columns without a description"
+
+
+def test_the_copy_of_the_tables_of_spark_knows_which_columns_are_json(context: Context) -> None:
+    types = {model.name: model.columns_to_types or {} for model in context.models.values()}
+    json = {(name, column) for name, kinds in types.items() for column, kind in kinds.items() if kind.is_type("json")}
+    assert json == set(JSON_COLUMNS.items())
 
 
 @pytest.mark.parametrize("audit", sorted(BAD))

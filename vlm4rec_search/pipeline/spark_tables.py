@@ -22,11 +22,16 @@ from vlm4rec_search.common.sql import quote_name, quote_text
 from vlm4rec_search.common.warehouse import replacing_database
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import SparkSession
 
 _OWN = "sqlmesh"  # how the names of SQLMesh's schemas begin
-_JSON = ("attributes", "record")  # columns that are JSON in DuckDB, and text in Spark
-_TEXTS = "__broken_records__"  # in the name of the table whose records are no JSON in DuckDB, either
+_ATTRIBUTES = (
+    "raw.interactions", "raw.items", "raw.users", "staging.judged_items", "staging.items", "captions.all_captions",
+    "captions.item_captions", "captions.item_details", "search.item_documents",
+)  # fmt: skip
+_RECORDS = ("staging.rejected_interactions", "staging.rejected_items", "staging.rejected_users")
+JSON_COLUMNS = {**dict.fromkeys(_ATTRIBUTES, "attributes"), **dict.fromkeys(_RECORDS, "record")}
+"""The column of each packaged table that is JSON in DuckDB, and text in Spark; a shop's own tables have none."""
 _BEHIND = re.compile(rf"`?({_OWN}__\w+)`?\.`?(\w+)`?\s*$")  # the table that a view of an environment shows
 
 
@@ -56,7 +61,7 @@ def fetch_tables(settings: Settings) -> FetchedTables:
 
     Raises:
         UsageError: PySpark or Java is missing, no plan has built tables in Spark, or the file holds a plan on DuckDB.
-        RunError: the file cannot be written.
+        RunError: the file cannot be written, or DuckDB cannot read a table.
     """
     started = time.monotonic()
     _check_target(settings.warehouse)
@@ -73,7 +78,8 @@ def fetch_tables(settings: Settings) -> FetchedTables:
             # As in a warehouse, views name their catalog, so that they can be read where the file is attached.
             catalog = quote_name(settings.warehouse.stem)
             connection.execute(f"ATTACH {quote_text(str(part))} AS {catalog}; USE {catalog}")
-            rows = sum(_copy(connection, session, table, folder) for table in dict.fromkeys(shown.values()))
+            names = {table: f"{schema.partition('__')[0]}.{view}" for (schema, view), table in shown.items()}
+            rows = sum(_copy(connection, session, table, name, folder) for table, name in names.items())
             for (schema, view), (layer, table) in shown.items():
                 connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote_name(schema)}")
                 source = f"SELECT * FROM {catalog}.{quote_name(layer)}.{quote_name(table)}"  # noqa: S608
@@ -113,26 +119,29 @@ def _views(session: "SparkSession") -> dict[tuple[str, str], tuple[str, str]]:
     return found
 
 
-def _copy(connection: duckdb.DuckDBPyConnection, session: "SparkSession", table: tuple[str, str], folder: Path) -> int:
-    """Copy a table, and return the number of its rows."""
+def _copy(
+    connection: duckdb.DuckDBPyConnection, session: "SparkSession", table: tuple[str, str], full_name: str, folder: Path
+) -> int:
+    """Copy the table of a model, and return the number of its rows."""
     schema, name = map(quote_name, table)
     frame = session.table(_spark_name(*table))
     place = folder / name.strip('"')
     frame.write.mode("overwrite").parquet(spark_path(place))
-    json = () if _TEXTS in name else _JSON
-    columns = ", ".join(_column(frame, column, column in json) for column in frame.columns)
+    columns = ", ".join(_column(column, JSON_COLUMNS.get(full_name) == column) for column in frame.columns)
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
     source = f"read_parquet({quote_text(f'{place}/*.parquet')}, hive_partitioning = false)"
-    connection.execute(f"CREATE TABLE {schema}.{name} AS SELECT {columns} FROM {source}")  # noqa: S608
+    try:
+        connection.execute(f"CREATE TABLE {schema}.{name} AS SELECT {columns} FROM {source}")  # noqa: S608
+    except duckdb.Error as error:
+        raise RunError(f"cannot copy {full_name}: {first_line(error)}") from None
     shutil.rmtree(place, ignore_errors=True)
     (rows,) = connection.execute(f"SELECT COUNT(*) FROM {schema}.{name}").fetchall()[0]  # noqa: S608
     return int(rows)
 
 
-def _column(frame: "DataFrame", name: str, is_json: bool) -> str:
+def _column(name: str, is_json: bool) -> str:
     quoted = quote_name(name)
-    kind = frame.schema[name].dataType.typeName()
-    return f"CAST({quoted} AS JSON) AS {quoted}" if is_json and kind == "string" else quoted
+    return f"CAST({quoted} AS JSON) AS {quoted}" if is_json else quoted
 
 
 def _comment(connection: duckdb.DuckDBPyConnection, session: "SparkSession", schema: str, view: str) -> None:
