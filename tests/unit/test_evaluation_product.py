@@ -1,13 +1,15 @@
 """The product's rows of an evaluation, by searches in a release of the built-in shop."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pytest
 from helpers.search_tables import made, shop_tables
 from scipy import sparse
 
+from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.evaluation.data import Catalogue, Split, Targets, incidence
 from vlm4rec_search.evaluation.run import evaluate
 from vlm4rec_search.evaluation.splits import Part, Parts
@@ -51,6 +53,15 @@ def shop_split() -> Split:
         candidates=np.ones(len(ids), dtype=np.bool_),
         tables=layer,
     )
+
+
+def test_tables_without_learned_vectors_say_what_helps_and_where_nothing_does() -> None:
+    split = shop_split()
+    assert split.tables is not None
+    tables = replace(split.tables.tables, fitted=split.tables.tables.fitted.slice(0, 0))
+    bare = replace(split, tables=replace(split.tables, tables=tables))
+    with pytest.raises(UsageError, match="run `vlm4rec fit`; --protocol leave-one-out and simulated worlds use none"):
+        Product("product-fitted", "fitted").fit(bare)
 
 
 def test_where_photos_are_few_the_product_searches_among_the_items_that_have_one() -> None:

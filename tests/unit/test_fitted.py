@@ -189,6 +189,13 @@ def test_damaged_numbers_are_an_error(tmp_path: Path) -> None:
         made(tmp_path, NOW)
 
 
+def test_missing_numbers_are_told_before_a_plan(tmp_path: Path) -> None:
+    system = keep(tmp_path, {NOW: 1.0})
+    (tmp_path / system.fits[0].file).unlink()
+    with pytest.raises(UsageError, match=rf"{system.fits[0].file} is missing, .*: put it back, or run `vlm4rec fit`"):
+        fitted_variable(tmp_path)
+
+
 @pytest.mark.parametrize(("text", "told"), [('{"system": "other"}', "cannot read the fitted system"),
                                             ("", "cannot read the fitted system")])  # fmt: skip
 def test_a_file_that_cannot_be_read_is_a_mistake_in_one_line(tmp_path: Path, text: str, told: str) -> None:

@@ -188,7 +188,7 @@ def read_fitted(folder: Path) -> FittedSystem | None:
     """Return the fitted system of a folder, None without one.
 
     Raises:
-        UsageError: the folder is a file, or `FILE` cannot be read.
+        UsageError: the folder is a file, `FILE` cannot be read, or a file of numbers is missing.
     """
     check_folder(folder)
     path = folder / FILE
@@ -201,6 +201,9 @@ def read_fitted(folder: Path) -> FittedSystem | None:
         raise UsageError(f"cannot read the fitted system {path} ({detail}): {_AGAIN}") from None
     if system.schema_version != SCHEMA:
         raise UsageError(f"{path} has schema {system.schema_version}, this package reads {SCHEMA}: {_AGAIN}")
+    for fit in system.fits:
+        if not (folder / fit.file).is_file():
+            raise UsageError(f"{folder / fit.file} is missing, which {path} names: put it back, or {_AGAIN}")
     return system
 
 

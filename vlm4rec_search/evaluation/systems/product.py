@@ -74,7 +74,10 @@ class Product(System):
         self.split = split
         self._backend = self._releases.open(split)
         if self.mode == "fitted" and not self._backend.release.fitted:
-            raise UsageError("no fit ends before the histories that are evaluated: run `vlm4rec fit`")
+            raise UsageError(
+                "no fit ends before the histories that are evaluated: run `vlm4rec fit`; --protocol leave-one-out and"
+                " simulated worlds use none"
+            )
         self._index = Searcher(self._backend, ranking=self._ranking)
         self._places = split.catalogue.positions(list(self._backend.store.numbers))
 
