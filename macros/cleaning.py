@@ -39,10 +39,11 @@ def normal_form(evaluator: MacroEvaluator, text: SQL) -> str:
 
     value = Value(evaluator.gateway, evaluator.runtime_stage, text)
     (text,) = value.arguments
-    text = f"CASE WHEN {text} LIKE '=\"%_\"' THEN SUBSTRING({text}, 3, LENGTH({text}) - 3) ELSE {text} END"
-    visible = f"NFC_NORMALIZE(REGEXP_REPLACE({text}, '\\p{{Cf}}', '', 'g'))"
+    quoted = f"{text} LIKE '=\"%_\"'"
+    inside = f"CASE WHEN {quoted} THEN SUBSTRING({text}, 3, LENGTH({text}) - 3) ELSE {text} END"
+    visible = f"NFC_NORMALIZE(REGEXP_REPLACE({inside}, '\\p{{Cf}}', '', 'g'))"
     spaced = f"TRIM(REGEXP_REPLACE(TRANSLATE({visible}, '{_WIDE}', '{_NARROW}'), '[\\s\\p{{Z}}]+', ' ', 'g'))"
-    plain = f"REGEXP_FULL_MATCH({text}, '[!-~]+( [!-~]+)*')"  # nearly every value
+    plain = f"REGEXP_FULL_MATCH({text}, '[!-~]+( [!-~]+)*') AND NOT {quoted}"  # nearly every value
     return value.sql("TEXT", f"CASE WHEN {plain} THEN {text} ELSE NULLIF({spaced}, '') END")
 
 

@@ -81,27 +81,25 @@ def time_problem(evaluator: MacroEvaluator, text: SQL, form: SQL, declared: str)
 
     value = Value(evaluator.gateway, evaluator.runtime_stage, text, form)
     text, form = value.arguments
-    zone = f"REGEXP_EXTRACT({_bare(text)}, '{_PARTS}', 5)"
     known = json.loads(declared)
     own = known.pop("time_zone", None)
     of_two = "" if known.get("time_form") else f"OR REGEXP_MATCHES({text}, '{_OF_TWO}([^\\d]|$)')"
     in_utc = f"NOT {_parsed(text, form, json.dumps(known))} IS NULL"
     twice = f"WHEN {in_utc} THEN 'time does not exist or occurs twice in {own}'" if own else ""
     digits = _digits(text)
-    return value.sql(
-        "TEXT",
-        f"""CASE
+    problem = f"""CASE
       WHEN REGEXP_FULL_MATCH({digits}, '{_ONLY_MONTH}') THEN 'time is only a year or a month'
       WHEN {form} IS NULL AND {_is_other_date(digits)} THEN 'time may be a date such as 31122024 or an epoch'
-      WHEN REGEXP_FULL_MATCH({zone}, '[A-Za-z]+') AND {_offset(zone, declared)} IS NULL
-        THEN 'time zone ' || UPPER({zone}) || ' is unknown or has several meanings'
-      WHEN {zone} LIKE '%/%' THEN 'time zone is unknown, or the time does not exist or occurs twice in it'
+      WHEN REGEXP_FULL_MATCH(zone, '[A-Za-z]+') AND {_offset("zone", declared)} IS NULL
+        THEN 'time zone ' || UPPER(zone) || ' is unknown or has several meanings'
+      WHEN zone LIKE '%/%' THEN 'time zone is unknown, or the time does not exist or occurs twice in it'
       WHEN {form} IS NULL AND REGEXP_MATCHES({text}, '^\\d\\d?[./ -]\\d\\d?[./ -]\\d{{4}}([^\\d]|$)') {of_two}
         THEN 'day and month of the time cannot be told apart'
       {twice}
       ELSE 'time cannot be parsed'
-    END""",
-    )
+    END"""
+    zone = f"REGEXP_EXTRACT({_bare(text)}, '{_PARTS}', 5)"
+    return value.sql("TEXT", f"LIST_TRANSFORM([{zone}], zone -> {problem})[1]")
 
 
 @macro()

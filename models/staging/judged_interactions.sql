@@ -16,23 +16,32 @@ WITH delivered AS (
     @normal_form(raw.value) AS value,
     @normal_form(raw.timestamp) AS time
   FROM raw.interactions AS raw
-), cleaned AS (
+), told AS (
   SELECT
+    delivered.file,
     delivered.row_number,
     delivered.is_event,
-    @without_fraction(@something(delivered.user_id, 'user_id', @declared_values), formats.user_floats) AS user_id,
-    @without_fraction(@something(delivered.item_id, 'item_id', @declared_values), formats.item_floats) AS item_id,
-    COALESCE(
-      @event_name(@something(delivered.event_type, 'event_type', @declared_values), @declared_values), 'interaction'
-    ) AS event_type,
+    @something(delivered.user_id, 'user_id', @declared_values) AS user_id,
+    @something(delivered.item_id, 'item_id', @declared_values) AS item_id,
+    @something(delivered.event_type, 'event_type', @declared_values) AS event_type,
     @something(delivered.value, 'value', @declared_values) AS value,
-    @something(delivered.time, 'timestamp', @declared_values) AS time,
+    @something(delivered.time, 'timestamp', @declared_values) AS time
+  FROM delivered
+), cleaned AS (
+  SELECT
+    told.row_number,
+    told.is_event,
+    @without_fraction(told.user_id, formats.user_floats) AS user_id,
+    @without_fraction(told.item_id, formats.item_floats) AS item_id,
+    COALESCE(@event_name(told.event_type, @declared_values), 'interaction') AS event_type,
+    told.value,
+    told.time,
     formats.value_decimal,
     formats.time_form,
     formats.rating_scale
-  FROM delivered
+  FROM told
   LEFT JOIN staging.interaction_formats AS formats
-    ON formats.file = delivered.file
+    ON formats.file = told.file
 ), timed AS (
   SELECT
     cleaned.*,
@@ -110,7 +119,7 @@ SELECT
   COALESCE(
     ruled.rule,
     CASE WHEN NOT delivered_twice.row_number IS NULL THEN 'the purchase is in the log of the shop, too' END
-  ) AS reason /* why the row is refused; NULL if it is accepted */
+  )::TEXT AS reason /* why the row is refused; NULL if it is accepted */
 FROM ruled
 LEFT JOIN delivered_twice
   ON delivered_twice.row_number = ruled.row_number
