@@ -158,6 +158,21 @@ def test_retrievers_without_a_weight_count_alike_and_what_is_off_stays_off() -> 
     assert names(off, Facts(SHOPPER), of_ease) == ["profile", "words"]
 
 
+@pytest.mark.parametrize("fusion", ["minmax", "blend"])
+def test_popularity_alone_answers_only_where_the_ranking_weighs_it_most(fusion: Fusion) -> None:
+    nothing = Weights(semantic=0, lexical=0, behaviour=0, ease=0, shoppers=0, popularity=0)
+    weights = nothing.model_copy(update={"fitted": 1.0, "popularity": 0.01})
+    rank_weights = nothing.model_copy(update={"popularity": 0.5, "fitted": 0.5})
+    of_a_fit = RANKING.model_copy(update={"weights": weights, "rank_weights": rank_weights, "fusion": fusion})
+    plan = make_plan(Query(user="u1"), Facts(SHOPPER), of_a_fit)  # the release has no fit
+    assert [each.name for each in plan.retrievers] == ["profile", "words", "shoppers", "popularity"]
+    assert plan.weights == [1.0, 1.0, 1.0, 0.01]
+    assert not sum(plan.rank_weights)
+    popular = nothing.model_copy(update={"popularity": 1.0, "fitted": 0.9})
+    of_popularity = RANKING.model_copy(update={"weights": popular, "rank_weights": popular, "fusion": fusion})
+    assert names(Query(user="u1"), Facts(SHOPPER), of_popularity) == ["popularity"]
+
+
 def test_the_early_request_is_part_of_the_plan() -> None:
     query = Query(user="u1")
     early = early_request(query, Facts(SHOPPER), RANKING)

@@ -32,13 +32,15 @@ def make_plan(query: Query, facts: Facts, ranking: Ranking, rules: Sequence[Rule
     profile = _profile(query, facts, ranking) + _from_neighbours(facts, "profile")
     session = _session(query, facts, ranking) + _from_neighbours(facts, "session")
     tier, retrievers = _choose_tier(query, facts, ranking, _only_in_chain(profile, ranking), session)
-    weights = retriever_weights(retrievers, _kind_weights(query, facts, ranking))
+    kinds = _kind_weights(query, facts, ranking)
+    weights = retriever_weights(retrievers, kinds)
     uses_profile = bool(profile) and profile[0] in retrievers
     fusion = query.fusion or (TEXT_FUSION if query.has_text_or_photo else ranking.fusion)
     blend = fusion == "blend"
-    by_rank = retriever_weights(retrievers, _rank_weights(query, ranking)) if blend else [0.0] * len(weights)
-    if not sum(weights) + sum(by_rank) > 0.0:
-        weights = _own_weights(retrievers, query)
+    rank_kinds = _rank_weights(query, ranking) if blend else {}
+    by_rank = retriever_weights(retrievers, rank_kinds)
+    if _has_no_say(retrievers, kinds, rank_kinds):
+        weights, by_rank = _own_weights(retrievers, query), [0.0] * len(weights)
     used = [each for each in zip(retrievers, weights, by_rank, strict=True) if each[1] + each[2] > 0]
     heaviest = max(weight + rank_weight for _, weight, rank_weight in used)
     used += [(retriever, share * heaviest, 0.0) for retriever, share in _again(query, facts, ranking)]
@@ -143,8 +145,21 @@ def retriever_weights(retrievers: Sequence[Retriever], kinds: Mapping[str, float
     return [kinds.get(each.kind, 0.0) * each.weight / totals[each.kind] for each in retrievers]
 
 
+def _has_no_say(retrievers: Sequence[Retriever], kinds: Mapping[str, float], rank_kinds: Mapping[str, float]) -> bool:
+    """Return whether the ranking gives none of a subject's retrievers any weight.
+
+    Beside others, popularity has a say only where the ranking weighs it more than all else together. Otherwise a
+    shopper who has nothing of what it weighs most, such as a vector of a fit that is gone, would get what all get.
+    """
+    weights = {kind: kinds.get(kind, 0.0) + rank_kinds.get(kind, 0.0) for kind in {*kinds, *rank_kinds}}
+    known = {each.kind for each in retrievers}
+    if known != {"popularity"} and 2 * weights.get("popularity", 0.0) <= sum(weights.values()):
+        known -= {"popularity"}
+    return not any(weights.get(kind, 0.0) > 0.0 for kind in known)
+
+
 def _own_weights(retrievers: Sequence[Retriever], query: Query) -> list[float]:
-    """Return the weights where the ranking gives none of a shopper's retrievers any: the retrievers' own.
+    """Return the weights where the ranking gives none of a subject's retrievers any: the retrievers' own.
 
     What the query switches off stays off where anything is left. Popularity only breaks ties, unless it stands alone.
     """
