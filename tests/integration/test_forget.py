@@ -21,8 +21,10 @@ from vlm4rec_search.indexes.embedded.releases import EmbeddedReleases
 from vlm4rec_search.indexes.opensearch import shoppers
 from vlm4rec_search.indexes.opensearch.bulk import delete_documents
 from vlm4rec_search.indexes.opensearch.connection import connect
+from vlm4rec_search.indexes.opensearch.disk import DISK_BLOCK
 from vlm4rec_search.indexes.opensearch.mapping import INDEX_KINDS, index_body
 from vlm4rec_search.indexes.opensearch.releases import OpenSearchReleases
+from vlm4rec_search.indexes.release import ForgetError
 from vlm4rec_search.indexes.releases import Releases
 from vlm4rec_search.pipeline.forget import forget
 from vlm4rec_search.pipeline.recommendations import all_users
@@ -80,10 +82,29 @@ def test_a_kept_release_that_cannot_be_read_is_named_and_the_others_are_cleaned(
     }
     (problem,) = done.problems
     assert problem.place == places_of[damaged]
-    cure = "delete this file" if isinstance(releases, EmbeddedReleases) else "/_open or mend it, or delete it"
+    cure = (
+        "delete this file"
+        if isinstance(releases, EmbeddedReleases)
+        else "/_open or mend it; if its release is not live"
+    )
     assert cure in str(problem.problem)
     assert "u1" not in releases.users(live, 10)
     assert forget(settings, []).problems == [problem]
+
+
+def test_a_blocked_index_is_not_to_be_deleted(opensearch_url: str, own_prefix: str) -> None:
+    releases = OpenSearchReleases(connect(opensearch_url, Settings()), own_prefix, opensearch_url)
+    live = releases.publish(given(documents()), meta(), False, True).meta.name
+    index = releases.catalogue.index("profiles", live)
+    room = "make room (`vlm4rec releases prune --keep 1`)"
+    for block, cure in ((DISK_BLOCK, room), ("index.blocks.read_only", "remove the block")):
+        releases.catalogue.client.indices.put_settings(index=index, body={block: True})
+        with pytest.raises(ForgetError) as raised:
+            releases.forget({"u1"})
+        releases.catalogue.client.indices.put_settings(index=index, body={block: None})
+        problem = raised.value.problems[live]
+        assert problem.endswith(f"; {cure} and run the command again")
+        assert "DELETE" not in problem
 
 
 def test_a_publication_leaves_out_who_is_forgotten_before_it_or_meanwhile(

@@ -18,6 +18,7 @@ from vlm4rec_search.indexes.opensearch.aliases import (
 )
 from vlm4rec_search.indexes.opensearch.backend import OpenSearchBackend
 from vlm4rec_search.indexes.opensearch.connection import UnreachableError, server_errors
+from vlm4rec_search.indexes.opensearch.disk import DISK_FULL
 from vlm4rec_search.indexes.opensearch.documents import scan_hashes
 from vlm4rec_search.indexes.opensearch.lease import lease
 from vlm4rec_search.indexes.opensearch.limits import LIMITS, Limits
@@ -171,12 +172,9 @@ class OpenSearchReleases(Releases):
                 except UnreachableError:  # as the next index will be
                     raise
                 except (RunError, AccessError) as error:
-                    problems[name or index] = (
-                        f"{index} could not be cleaned: {error}; open it with POST /{index}/_open or mend it, or delete"
-                        f" it with DELETE /{index}"
-                        if name and isinstance(error, RunError)
-                        else str(error)
-                    )
+                    is_ours = name and isinstance(error, RunError)
+                    cure = f"{index} could not be cleaned: {error}; {_cure(index, error)}"
+                    problems[name or index] = cure if is_ours else str(error)
                     continue
                 if count:
                     found[name or index] = count
@@ -209,6 +207,16 @@ class OpenSearchReleases(Releases):
 
     def close(self) -> None:
         self.catalogue.client.close()
+
+
+def _cure(index: str, error: Exception) -> str:
+    """Return what to do about an index of profiles that cannot be changed."""
+    if DISK_FULL in str(error):
+        return "make room (`vlm4rec releases prune --keep 1`) and run the command again"
+    if "cluster_block_exception" in str(error):
+        return "remove the block and run the command again"
+    mend = f"open it with POST /{index}/_open or mend it"
+    return f"{mend}; if its release is not live, you can delete it with DELETE /{index} instead"
 
 
 def _row(hit: Mapping[str, Any]) -> dict[str, Any]:
