@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from unittest.mock import Mock
@@ -26,8 +27,10 @@ from vlm4rec_search.indexes.opensearch.mapping import INDEX_KINDS, index_body
 from vlm4rec_search.indexes.opensearch.releases import OpenSearchReleases
 from vlm4rec_search.indexes.release import ForgetError
 from vlm4rec_search.indexes.releases import Releases
-from vlm4rec_search.pipeline.forget import forget
+from vlm4rec_search.pipeline import ubi_export
+from vlm4rec_search.pipeline.forget import Forgetting, forget
 from vlm4rec_search.pipeline.recommendations import all_users
+from vlm4rec_search.serve.journal import Journal, ServedPage
 
 
 def test_a_shopper_leaves_live_and_kept_releases(backend: Backend) -> None:
@@ -235,3 +238,29 @@ def test_a_break_before_the_merge_leaves_a_release_that_can_go_live(
     assert server.releases.forget({"u05"}) == {}
     stats = indices.stats(index=server.releases.catalogue.index("profiles", first), metric="docs")
     assert stats["_all"]["total"]["docs"]["deleted"] == 0
+
+
+def test_a_copy_of_events_that_is_made_meanwhile_keeps_nothing(
+    opensearch_url: str, own_prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = f"{own_prefix}-queries", f"{own_prefix}-events"
+    fields = dict(zip(names, ubi_export.FIELDS.values(), strict=True))
+    for name, value in {"QUERIES": names[0], "EVENTS": names[1], "FIELDS": fields}.items():
+        monkeypatch.setattr(ubi_export, name, value)
+    settings = empty_project(tmp_path, opensearch_url, own_prefix)
+    journal = Journal(settings.served_file)
+    journal.record("one", 1, {"user": "u1"}, ServedPage([("a", 0.5)], "profile", "release", "ranking"))
+    left, forgetting = [], list[Future[Forgetting]]()
+
+    def judge(number: int, _body: bytes) -> None:
+        if number == 0:  # the copy has read the journal and sends what it has read
+            forgetting.append(pool.submit(forget, settings.model_copy(update={"index_url": url}), ["u1"]))
+            wait(forgetting, timeout=1.0)
+        else:
+            left.append(journal.find("one"))
+
+    with ThreadPoolExecutor() as pool, proxy(opensearch_url, judge) as url:
+        assert ubi_export.export_ubi(settings, url).copied[names[0]] == 1
+        assert forgetting[0].result().problems == []
+    assert left == [None], "the copy is cleaned when the journal is"
+    assert ubi_export.forget_ubi(settings, opensearch_url, {"u1"}) == {}

@@ -80,12 +80,12 @@ def forget(settings: Settings, user_ids: Sequence[str], dry_run: bool = False, u
             save_forgotten(settings.forgotten, forgotten)
     index = url or settings.index_url
     removals = [*_remove_from_index(settings, index, forgotten, dry_run)]
-    removals += _remove_from_copy(settings, index, forgotten, dry_run)
     has_events = settings.events_folder.is_dir()
     with events_lock(settings.events_folder) if has_events else nullcontext():  # a plan moves events meanwhile
         for path in _files(settings):
             is_raw = path.parent == settings.cache / "raw"
             removals += _attempt(path, partial(_erase, path, forgotten, dry_run, is_raw))
+    removals += _remove_from_copy(settings, index, forgotten, dry_run)  # behind the files that it is made from
     added = len(forgotten.hashes) - len(before.hashes)
     return Forgetting(dry_run, len(forgotten.hashes), added, removals, _stays(settings))
 
