@@ -12,6 +12,7 @@ from helpers.backends import Backend, Embedded, Server
 from helpers.faulty_proxy import Fault, proxy
 from helpers.search_tables import made, shop_tables
 from helpers.six_items import documents, given, meta
+from helpers.waiting import wait_until
 from opensearchpy import exceptions
 
 from vlm4rec_search import Query, open_index
@@ -160,6 +161,16 @@ def test_a_service_that_follows_answers_without_the_shopper(embedded: Embedded) 
                 time.sleep(0.05)
             assert (index.search(Query(user=user)).tier, index.following.problem) == ("popularity", None)
     assert not left.exists()
+
+
+def test_a_rollback_to_a_release_that_is_open_by_name_answers_without_the_shopper(embedded: Embedded) -> None:
+    old, _ = (embedded.publish(shop_tables(), made()) for _ in range(2))
+    with open_index(str(embedded.folder), follow=0.05) as index, embedded.releases.open(old) as by_name:
+        embedded.releases.forget({"u03"})
+        embedded.releases.activate(old)
+        wait_until(lambda: index.release.name == old)
+        assert index.search(Query(user="u03")).tier == "popularity"
+        assert by_name.search(Query(user="u03")).tier == "profile", "it is open as it was"
 
 
 def test_an_index_without_rights_does_not_stop_the_others_and_files_are_a_place_of_their_own(

@@ -22,6 +22,7 @@ from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.paths import file_lock, replacing_file
 from vlm4rec_search.indexes.embedded.arrays import arrays_folder
 from vlm4rec_search.indexes.embedded.listing import list_releases
+from vlm4rec_search.indexes.embedded.store import OPENED
 from vlm4rec_search.indexes.release import CURE, DamagedIndexError, activated_meanwhile
 from vlm4rec_search.indexes.releases import RETAINED
 
@@ -29,8 +30,6 @@ logger = logging.getLogger(__name__)
 
 POINTER = "current"
 _BUILDING = ".building-"
-OPENED = ".open-"
-"""How the names of links begin under which a process opens a replaced file."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
