@@ -1,5 +1,6 @@
 """`vlm4rec releases` lists, compares, activates and removes releases; `vlm4rec doctor` compares one with the tables."""
 
+import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from vlm4rec_search.cli.output import echo_json, json_option, other_index, print
 if TYPE_CHECKING:
     from vlm4rec_search.indexes.release import ListedRelease
 
+logger = logging.getLogger(__name__)
 url_option = click.option("--url", help="Folder or URL of the index; default: VLM4REC_INDEX_URL.")
 
 
@@ -26,9 +28,9 @@ def doctor(url: str | None, environment: str, users: int, as_json: bool) -> None
     their publication refused, of which the table dead_letters has the reasons; items that share a caption; the same
     first hit for more than 10% of a sample of shoppers; hubs, which are items in more than 30% of their top tens (of
     fewer than 100 items, in more than three times an equal share); items in no top ten, where the top tens show less
-    than half of what they could (pins of the business rules are left out); rules that touch no item; a fitted system
-    that makes no vectors (stale fit); and vectors of photos in the release but not in the settings, or the other way
-    round (other photos).
+    than half of what they could (pins of the business rules are left out); rules that touch no item; experiments whose
+    release is gone (lost experiments); a fitted system that makes no vectors (stale fit); and vectors of photos in the
+    release but not in the settings, or the other way round (other photos).
 
     Example: vlm4rec doctor --url http://localhost:9200 --json
     """
@@ -38,17 +40,20 @@ def doctor(url: str | None, environment: str, users: int, as_json: bool) -> None
     from vlm4rec_search.indexes import open_releases
     from vlm4rec_search.indexes.search_layer import read_search_layer
     from vlm4rec_search.pipeline.doctor import examine, find_stale_fit
+    from vlm4rec_search.pipeline.lost_experiments import find_lost_experiments
     from vlm4rec_search.search.ranking import pinned_ranking
     from vlm4rec_search.search.rules import load_rules
 
     options = settings()
-    ranking, rules = pinned_ranking(options.ranking), load_rules(options.rules).rules
+    ranking, given = pinned_ranking(options.ranking), load_rules(options.rules)
     with read(options.warehouse) as connection:
         search_layer = read_search_layer(connection, environment, options.index_photos)
         stale_fit = find_stale_fit(connection, environment, options.fitted)
     with open_releases(url or options.index_url, options) as index:
         forgotten = load_forgotten(options.forgotten)
-        diagnosis = examine(index, search_layer, users, ranking, rules, stale_fit, forgotten, options.releases)
+        lost = find_lost_experiments(given.experiments, index)
+        known = (stale_fit, forgotten, options.releases, lost)
+        diagnosis = examine(index, search_layer, users, ranking, given.rules, *known)
     success = all(finding.severity != "error" for finding in diagnosis.findings)
     if as_json:
         echo_json({"success": success, "findings": diagnosis.findings, "exposure": diagnosis.exposure.to_json()})
@@ -205,7 +210,11 @@ def prune(keep: int, as_json: bool, url: str | None) -> None:
     """
     from vlm4rec_search.common.settings import settings
     from vlm4rec_search.indexes import open_releases
+    from vlm4rec_search.pipeline.lost_experiments import find_lost_experiments
+    from vlm4rec_search.search.rules import load_rules
 
     with open_releases(url or settings().index_url, settings()) as index:
         removed = index.prune(keep)
-    echo_json({"removed": removed}) if as_json else click.echo(f"Removed: {', '.join(removed) or 'nothing'}")
+        echo_json({"removed": removed}) if as_json else click.echo(f"Removed: {', '.join(removed) or 'nothing'}")
+        for line in find_lost_experiments(load_rules(settings().rules).experiments, index) if removed else ():
+            logger.warning("an experiment is left out: %s", line)

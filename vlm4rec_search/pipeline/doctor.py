@@ -88,6 +88,7 @@ class Finding:
     Kinds of warnings: duplicate_captions (items that share a caption); same_first_hits (shoppers who get the most
     frequent first hit, if they are too many; the example is that item), hubs (items in the top tens of too many
     shoppers), never_shown (items in no top ten, if they are too many); idle_rules (business rules that touch nothing);
+    lost_experiments (live comparisons in which nobody takes part, since a release of theirs is gone);
     stale_fit (the fitted system cannot be used, with the reason); refused, refused_profiles and refused_segments
     (missing ones that the publication of the same tables refused, or whose id is too long for a server: the table
     `dead_letters` has the reasons; after the tables changed, others are missing); other_photos (the release
@@ -118,6 +119,7 @@ def examine(
     stale_fit: str | None = None,
     forgotten: Container[str] = frozenset(),
     records: Path | None = None,
+    lost_experiments: Sequence[str] = (),
 ) -> Diagnosis:
     """Compare the live release with the tables, and look at the top tens that shoppers get.
 
@@ -129,6 +131,7 @@ def examine(
         stale_fit: see `find_stale_fit`.
         forgotten: contains the ids of shoppers whom no release may have.
         records: of publications, which say what they refused; None for none.
+        lost_experiments: see `find_lost_experiments`.
 
     Raises:
         UsageError: nothing is published, or the release is of another schema version.
@@ -163,6 +166,7 @@ def examine(
     exposure = measure_release(releases, name, releases.users(name, users), ranking, rules, popularity)
     findings += _judge(exposure)
     findings.append(_finding("idle_rules", "warning", find_idle_rules(rules, search_layer.tables)))
+    findings.append(_finding("lost_experiments", "warning", lost_experiments))
     findings.append(_finding("stale_fit", "warning", [stale_fit] if stale_fit else []))
     images = (live.image_encoder, staged.image_encoder)
     changed = [f"image encoder {images[0]} in the index, {images[1]} in the tables"] if images[0] != images[1] else []
