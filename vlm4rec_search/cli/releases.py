@@ -29,8 +29,9 @@ def doctor(url: str | None, environment: str, users: int, as_json: bool) -> None
     first hit for more than 10% of a sample of shoppers; hubs, which are items in more than 30% of their top tens (of
     fewer than 100 items, in more than three times an equal share); items in no top ten, where the top tens show less
     than half of what they could (pins of the business rules are left out); rules that touch no item; experiments whose
-    release is gone (lost experiments); a fitted system that makes no vectors (stale fit); and vectors of photos in the
-    release but not in the settings, or the other way round (other photos).
+    release is gone (lost experiments); a fitted system that makes no vectors (stale fit); a ranking that weighs only
+    learned vectors, which the release lacks (idle ranking); and vectors of photos in the release but not in the
+    settings, or the other way round (other photos).
 
     Example: vlm4rec doctor --url http://localhost:9200 --json
     """

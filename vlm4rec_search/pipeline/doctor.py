@@ -20,7 +20,7 @@ from vlm4rec_search.pipeline.exposure import measure_release
 from vlm4rec_search.pipeline.idle_rules import find_idle_rules
 from vlm4rec_search.pipeline.record import read_refused
 from vlm4rec_search.search.exposure import Exposure
-from vlm4rec_search.search.ranking import Ranking
+from vlm4rec_search.search.ranking import Ranking, ranking_of
 from vlm4rec_search.search.release import ReleaseMeta
 from vlm4rec_search.search.rules import Rule
 
@@ -88,12 +88,12 @@ class Finding:
     Kinds of warnings: duplicate_captions (items that share a caption); same_first_hits (shoppers who get the most
     frequent first hit, if they are too many; the example is that item), hubs (items in the top tens of too many
     shoppers), never_shown (items in no top ten, if they are too many); idle_rules (business rules that touch nothing);
-    lost_experiments (live comparisons in which nobody takes part, since a release of theirs is gone);
-    stale_fit (the fitted system cannot be used, with the reason); refused, refused_profiles and refused_segments
-    (missing ones that the publication of the same tables refused, or whose id is too long for a server: the table
-    `dead_letters` has the reasons; after the tables changed, others are missing); other_photos (the release
-    has vectors of photos and the tables that are to be published have none, or the reverse, or another encoder made
-    them).
+    lost_experiments (live comparisons in which nobody takes part, since a release of theirs is gone); stale_fit (the
+    fitted system cannot be used, with the reason); idle_ranking (the release lacks what the ranking weighs); refused,
+    refused_profiles and refused_segments (missing ones that the publication of the same tables refused, or whose id is
+    too long for a server: the table `dead_letters` has the reasons; after the tables changed, others are missing);
+    other_photos (the release has vectors of photos and the tables that are to be published have none, or the reverse,
+    or another encoder made them).
     """
 
     kind: str
@@ -167,6 +167,8 @@ def examine(
     findings += _judge(exposure)
     findings.append(_finding("idle_rules", "warning", find_idle_rules(rules, search_layer.tables)))
     findings.append(_finding("lost_experiments", "warning", lost_experiments))
+    missing = ranking_of(live, ranking).describe_missing(live)
+    findings.append(_finding("idle_ranking", "warning", [missing] if missing else []))
     findings.append(_finding("stale_fit", "warning", [stale_fit] if stale_fit else []))
     images = (live.image_encoder, staged.image_encoder)
     changed = [f"image encoder {images[0]} in the index, {images[1]} in the tables"] if images[0] != images[1] else []

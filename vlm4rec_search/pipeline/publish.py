@@ -102,6 +102,8 @@ def publish_index(
         logger.info("ranking: %s", reason)
         meta = search_layer.new_release(checks)
         meta = replace(meta, ranking=ranking.model_dump_json(), chosen=reason, chosen_from=chosen_from)
+        if missing := ranking.describe_missing(meta):
+            logger.warning("shoppers get what is popular: %s", missing)
         forgotten = partial(load_forgotten, settings.forgotten)
         try:
             publication = releases.publish(search_layer.tables, meta, incremental, force, forgotten)

@@ -103,6 +103,8 @@ class Service:
             self.index = opened.enter_context(open_index_of(settings, follow=follow, shared=shared))
             opened.callback(Trimming(self.journal, settings.served_days).stop)
             self._to_close = opened.pop_all()
+        for line in filter(None, (each.describe_missing(self.index.release) for each in self.rankings.values())):
+            logger.warning("shoppers who get this ranking get what is popular: %s", line)
         self.on_unrecorded: Callable[[], object] = lambda: None
         self.on_searched: Callable[[Answer], object] = lambda answer: None
         self._shared = shared
