@@ -1,6 +1,5 @@
 """`vlm4rec releases` lists, compares, activates and removes releases; `vlm4rec doctor` compares one with the tables."""
 
-import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,6 @@ from vlm4rec_search.cli.output import echo_json, json_option, other_index, print
 if TYPE_CHECKING:
     from vlm4rec_search.indexes.release import ListedRelease
 
-logger = logging.getLogger(__name__)
 url_option = click.option("--url", help="Folder or URL of the index; default: VLM4REC_INDEX_URL.")
 
 
@@ -205,17 +203,16 @@ def rollback(release: str | None, as_json: bool, url: str | None) -> None:
 def prune(keep: int, as_json: bool, url: str | None) -> None:
     """Remove old releases.
 
-    The live release always stays, and so does the newest of the older ones that can be opened, for a rollback.
+    The live release always stays, and so do the newest of the older ones that can be opened, for a rollback, and those
+    that an experiment in the file of VLM4REC_RULES names.
 
     Example: vlm4rec releases prune --keep 2
     """
     from vlm4rec_search.common.settings import settings
     from vlm4rec_search.indexes import open_releases
-    from vlm4rec_search.pipeline.lost_experiments import find_lost_experiments
     from vlm4rec_search.search.rules import load_rules
 
+    kept = load_rules(settings().rules).releases
     with open_releases(url or settings().index_url, settings()) as index:
-        removed = index.prune(keep)
-        echo_json({"removed": removed}) if as_json else click.echo(f"Removed: {', '.join(removed) or 'nothing'}")
-        for line in find_lost_experiments(load_rules(settings().rules).experiments, index) if removed else ():
-            logger.warning("an experiment is left out: %s", line)
+        removed = index.prune(keep, kept)
+    echo_json({"removed": removed}) if as_json else click.echo(f"Removed: {', '.join(removed) or 'nothing'}")

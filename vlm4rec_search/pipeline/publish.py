@@ -106,7 +106,7 @@ def publish_index(
             logger.warning("shoppers get what is popular: %s", missing)
         forgotten = partial(load_forgotten, settings.forgotten)
         try:
-            publication = releases.publish(search_layer.tables, meta, incremental, force, forgotten)
+            publication = releases.publish(search_layer.tables, meta, incremental, force, forgotten, given.releases)
         except Vlm4recError as error:
             with suppress(Vlm4recError):  # the first error matters more than a record that cannot be written
                 mode = "incremental" if incremental else "full"

@@ -1,6 +1,6 @@
 """The releases on a server, behind the interface that all backends share."""
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from itertools import islice
 from typing import Any
@@ -80,8 +80,9 @@ class OpenSearchReleases(Releases):
         incremental: bool,
         force: bool,
         forgotten: ReadForgotten = frozenset,
+        kept: Collection[str] = (),
     ) -> Publication:
-        return publish_release(self.catalogue, given, meta, incremental, force, self._storage, forgotten)
+        return publish_release(self.catalogue, given, meta, incremental, force, self._storage, forgotten, kept)
 
     def live(self) -> str | None:
         with server_errors():
@@ -110,14 +111,14 @@ class OpenSearchReleases(Releases):
                     raise RunError(f"{name} was changed: {index} holds {actual:,} documents and was made of {count:,}")
             activate_release(self.catalogue, name, held)
 
-    def prune(self, retained: int) -> Sequence[str]:
+    def prune(self, retained: int, kept: Collection[str] = ()) -> Sequence[str]:
         """Delete the indices of old releases and of killed publications."""
         with server_errors(), lease(self.catalogue.client, self.catalogue.prefix):
             self.catalogue.delete_unfinished()
             with activating(self.catalogue):
                 live = self.catalogue.live()
                 needed = {live, *self.older(live)[-1:]} if live else set()
-                return delete_old(self.catalogue, needed, retained)
+                return delete_old(self.catalogue, {*needed, *kept}, retained)
 
     def open(
         self, name: str, ranking: Ranking | None = None, rules: Sequence[Rule] = (), shared: bool = False
