@@ -16,13 +16,17 @@ from helpers.six_items import ENCODER, documents, given, meta, neighbours, popul
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.indexes.embedded.pointer import release_path
+from vlm4rec_search.indexes.embedded.releases import EmbeddedReleases
 from vlm4rec_search.indexes.opensearch.connection import connect
 from vlm4rec_search.indexes.opensearch.releases import OpenSearchReleases
 from vlm4rec_search.indexes.releases import Releases
 from vlm4rec_search.indexes.search_layer import Frame, SearchLayer, SearchTables
 from vlm4rec_search.pipeline.doctor import Diagnosis, examine
 from vlm4rec_search.pipeline.idle_rules import describe_idleness, find_idle_rules
+from vlm4rec_search.pipeline.lost_experiments import find_lost_experiments
 from vlm4rec_search.pipeline.record import record_publication
+from vlm4rec_search.search.experiments import Experiment, Variant
+from vlm4rec_search.search.ranking import Weights, load_ranking
 from vlm4rec_search.search.rules import Condition, Rule
 
 
@@ -310,3 +314,20 @@ def circle(count: int, radius: float, height: float) -> list[np.ndarray[tuple[in
 def test_an_index_without_a_release_is_reported(releases: Releases) -> None:
     with pytest.raises(UsageError, match="nothing is published in"):
         examine(releases, search_layer(documents()), 10)
+
+
+def test_a_ranking_without_its_vectors_and_a_lost_experiment_are_warnings(tmp_path: Path) -> None:
+    releases, people = EmbeddedReleases(tmp_path), users().assign(fitted=None)
+    tables = given(documents(), people)
+    bare = replace(meta(), fitted=None, fitted_dimension=None)
+    releases.publish(replace(tables, fitted=tables.fitted[:0]), bare, False, False)
+    alone = Weights(**{**dict.fromkeys(Weights.model_fields, 0.0), "fitted": 1.0})
+    ranking = load_ranking().model_copy(update={"weights": alone})
+    lost = find_lost_experiments({"new": Experiment(b=Variant(release="gone"))}, releases)
+    diagnosis = examine(
+        releases, search_layer(documents()), 10, ranking, also={"lost_experiments": lost, "stale_fit": [None]}
+    )
+    warnings = findings_of(diagnosis, "warning")
+    assert warnings["lost_experiments"] == (1, ("new (the release gone is gone or cannot be opened)",))
+    assert warnings["idle_ranking"] == (1, (str(ranking.describe_missing(bare)),))
+    assert "idle_ranking" not in findings_of(examine(releases, search_layer(documents()), 10), "warning")

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from unittest.mock import Mock
@@ -11,6 +12,7 @@ from helpers.backends import Backend, Embedded, Server
 from helpers.faulty_proxy import Fault, proxy
 from helpers.search_tables import made, shop_tables
 from helpers.six_items import documents, given, meta
+from helpers.waiting import wait_until
 from opensearchpy import exceptions
 
 from vlm4rec_search import Query, open_index
@@ -21,11 +23,15 @@ from vlm4rec_search.indexes.embedded.releases import EmbeddedReleases
 from vlm4rec_search.indexes.opensearch import shoppers
 from vlm4rec_search.indexes.opensearch.bulk import delete_documents
 from vlm4rec_search.indexes.opensearch.connection import connect
+from vlm4rec_search.indexes.opensearch.disk import DISK_BLOCK
 from vlm4rec_search.indexes.opensearch.mapping import INDEX_KINDS, index_body
 from vlm4rec_search.indexes.opensearch.releases import OpenSearchReleases
+from vlm4rec_search.indexes.release import ForgetError
 from vlm4rec_search.indexes.releases import Releases
-from vlm4rec_search.pipeline.forget import forget
+from vlm4rec_search.pipeline import ubi_export
+from vlm4rec_search.pipeline.forget import Forgetting, forget
 from vlm4rec_search.pipeline.recommendations import all_users
+from vlm4rec_search.serve.journal import Journal, ServedPage
 
 
 def test_a_shopper_leaves_live_and_kept_releases(backend: Backend) -> None:
@@ -80,10 +86,29 @@ def test_a_kept_release_that_cannot_be_read_is_named_and_the_others_are_cleaned(
     }
     (problem,) = done.problems
     assert problem.place == places_of[damaged]
-    cure = "delete this file" if isinstance(releases, EmbeddedReleases) else "/_open or mend it, or delete it"
+    cure = (
+        "delete this file"
+        if isinstance(releases, EmbeddedReleases)
+        else "/_open or mend it; if its release is not live"
+    )
     assert cure in str(problem.problem)
     assert "u1" not in releases.users(live, 10)
     assert forget(settings, []).problems == [problem]
+
+
+def test_a_blocked_index_is_not_to_be_deleted(opensearch_url: str, own_prefix: str) -> None:
+    releases = OpenSearchReleases(connect(opensearch_url, Settings()), own_prefix, opensearch_url)
+    live = releases.publish(given(documents()), meta(), False, True).meta.name
+    index = releases.catalogue.index("profiles", live)
+    room = "make room (`vlm4rec releases prune --keep 1`)"
+    for block, cure in ((DISK_BLOCK, room), ("index.blocks.read_only", "remove the block")):
+        releases.catalogue.client.indices.put_settings(index=index, body={block: True})
+        with pytest.raises(ForgetError) as raised:
+            releases.forget({"u1"})
+        releases.catalogue.client.indices.put_settings(index=index, body={block: None})
+        problem = raised.value.problems[live]
+        assert problem.endswith(f"; {cure} and run the command again")
+        assert "DELETE" not in problem
 
 
 def test_a_publication_leaves_out_who_is_forgotten_before_it_or_meanwhile(
@@ -136,6 +161,16 @@ def test_a_service_that_follows_answers_without_the_shopper(embedded: Embedded) 
                 time.sleep(0.05)
             assert (index.search(Query(user=user)).tier, index.following.problem) == ("popularity", None)
     assert not left.exists()
+
+
+def test_a_rollback_to_a_release_that_is_open_by_name_answers_without_the_shopper(embedded: Embedded) -> None:
+    old, _ = (embedded.publish(shop_tables(), made()) for _ in range(2))
+    with open_index(str(embedded.folder), follow=0.05) as index, embedded.releases.open(old) as by_name:
+        embedded.releases.forget({"u03"})
+        embedded.releases.activate(old)
+        wait_until(lambda: index.release.name == old)
+        assert index.search(Query(user="u03")).tier == "popularity"
+        assert by_name.search(Query(user="u03")).tier == "profile", "it is open as it was"
 
 
 def test_an_index_without_rights_does_not_stop_the_others_and_files_are_a_place_of_their_own(
@@ -214,3 +249,29 @@ def test_a_break_before_the_merge_leaves_a_release_that_can_go_live(
     assert server.releases.forget({"u05"}) == {}
     stats = indices.stats(index=server.releases.catalogue.index("profiles", first), metric="docs")
     assert stats["_all"]["total"]["docs"]["deleted"] == 0
+
+
+def test_a_copy_of_events_that_is_made_meanwhile_keeps_nothing(
+    opensearch_url: str, own_prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = f"{own_prefix}-queries", f"{own_prefix}-events"
+    fields = dict(zip(names, ubi_export.FIELDS.values(), strict=True))
+    for name, value in {"QUERIES": names[0], "EVENTS": names[1], "FIELDS": fields}.items():
+        monkeypatch.setattr(ubi_export, name, value)
+    settings = empty_project(tmp_path, opensearch_url, own_prefix)
+    journal = Journal(settings.served_file)
+    journal.record("one", 1, {"user": "u1"}, ServedPage([("a", 0.5)], "profile", "release", "ranking"))
+    left, forgetting = [], list[Future[Forgetting]]()
+
+    def judge(number: int, _body: bytes) -> None:
+        if number == 0:  # the copy has read the journal and sends what it has read
+            forgetting.append(pool.submit(forget, settings.model_copy(update={"index_url": url}), ["u1"]))
+            wait(forgetting, timeout=1.0)
+        else:
+            left.append(journal.find("one"))
+
+    with ThreadPoolExecutor() as pool, proxy(opensearch_url, judge) as url:
+        assert ubi_export.export_ubi(settings, url).copied[names[0]] == 1
+        assert forgetting[0].result().problems == []
+    assert left == [None], "the copy is cleaned when the journal is"
+    assert ubi_export.forget_ubi(settings, opensearch_url, {"u1"}) == {}

@@ -12,9 +12,15 @@ from helpers.faulty_proxy import Fault, proxy
 from opensearchpy import exceptions
 from pydantic import SecretStr
 
-from vlm4rec_search.common.errors import UsageError, Vlm4recError
+from vlm4rec_search.common.errors import RunError, UsageError, Vlm4recError
 from vlm4rec_search.common.settings import Settings
-from vlm4rec_search.indexes.opensearch.connection import UnreachableError, connect, redacted
+from vlm4rec_search.indexes.opensearch.connection import (
+    UnreachableError,
+    connect,
+    connection_errors,
+    redacted,
+    server_errors,
+)
 
 PASSWORD = "pä:ss@/w%20rd"  # noqa: S105
 QUOTED = "p%C3%A4%3Ass%40%2Fw%2520rd"
@@ -125,6 +131,15 @@ def test_the_cause_is_reported_inside_the_handler_of_another_error(opensearch_ur
 def test_other_refusals_stay_exceptions_of_the_client(opensearch_url: str) -> None:
     with pytest.raises(exceptions.NotFoundError):
         connect(opensearch_url, Settings()).indices.get(index="test-never-there")
+
+
+@pytest.mark.parametrize("block", ["cluster_block_exception", "index_create_block_exception"])
+def test_a_block_of_the_server_is_no_matter_of_credentials(block: str) -> None:
+    reason = "blocked by: [FORBIDDEN/10/cluster create-index blocked (api)];"
+    refusal = exceptions.AuthorizationException(403, block, {"error": {"type": block, "reason": reason}})
+    message = f"^the server refuses: {block}: blocked by"
+    with pytest.raises(RunError, match=message), server_errors(), connection_errors("http://127.0.0.1:9200"):
+        raise refusal
 
 
 @pytest.mark.parametrize(

@@ -171,6 +171,13 @@ def test_the_newest_releases_and_the_previous_live_one_are_kept(window: Window) 
         window.releases.rollback(names[0])
 
 
+def test_a_release_that_an_experiment_names_stays(window: Window, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vlm4rec_search.indexes.opensearch.publish.RETAINED", 1)
+    named, before, live = (window.publish(kept=[*window.releases.list()][:1]).meta.name for _ in range(3))
+    assert (window.releases.prune(1, [named]), [*window.releases.list()]) == ([], [named, before, live])
+    assert window.releases.prune(1) == [named]
+
+
 def test_an_old_release_that_cannot_be_deleted_fails_the_command_and_not_a_publication(
     window: Window, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

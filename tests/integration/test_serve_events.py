@@ -29,9 +29,11 @@ from vlm4rec_search.datasets.events.compaction import INTERACTIONS, compact, eve
 from vlm4rec_search.datasets.events.event import parse_event
 from vlm4rec_search.datasets.events.log import EventLog
 from vlm4rec_search.pipeline import ubi_export
+from vlm4rec_search.pipeline.lost_experiments import find_lost_experiments
 from vlm4rec_search.pipeline.saved_queries import find_query
 from vlm4rec_search.pipeline.served_log import create_served_tables
 from vlm4rec_search.search.ranking import load_ranking
+from vlm4rec_search.search.rules import load_rules
 from vlm4rec_search.serve.journal import Journal, ServedPage
 from vlm4rec_search.serve.service import Service
 
@@ -363,8 +365,27 @@ def test_an_interleaved_list_has_teams_and_a_broken_experiment_costs_nothing(
             assert connection.sql(shown).fetchall() == list(zip((1, 2, 3), first, teams, strict=True))
     with experimenting(embedded, tmp_path, "split", "gone") as service, serving(service) as client:
         answers = [client.post("/v1/recommend", json={"user": f"u{number}"}).json() for number in range(8)]
-        assert {answer["ranking"] for answer in answers} == {"test-1"}
-        assert any(answer["experiment"] is None for answer in answers)
+        assert {(answer["ranking"], str(answer["experiment"])) for answer in answers} == {("test-1", "None")}
+
+
+def test_without_one_variant_nobody_takes_part_and_readyz_says_why(embedded: Embedded, tmp_path: Path) -> None:
+    old, live = (embedded.publish(given(documents())) for _ in range(2))
+    rules = tmp_path / "rules.yaml"
+    settings = settings_of(embedded, tmp_path).model_copy(update={"rules": rules})
+    obstacles = {
+        live: f"a and b are both the release {live}, which is live",
+        f"{old}0": f"there is no release '{old}0'",
+    }
+    for release, obstacle in obstacles.items():
+        rules.write_text(f"experiments:\n  new: {{b: {{release: {release}}}}}\n")
+        with Service(settings, 5.0) as service, serving(service) as client:
+            answers = [client.post("/v1/recommend", json={"user": f"s{number}"}).json() for number in range(8)]
+            assert {(answer["release"], str(answer["experiment"])) for answer in answers} == {(live, "None")}
+            assert client.get("/readyz").json()["problem"].startswith(f"the experiment new is left out: {obstacle}")
+        (lost,) = find_lost_experiments(load_rules(rules).experiments, embedded.releases)
+        assert lost.startswith("new (")
+    rules.write_text(f"experiments:\n  new: {{b: {{release: {old}}}}}\n")
+    assert find_lost_experiments(load_rules(rules).experiments, embedded.releases) == []
 
 
 def test_a_variant_whose_release_is_damaged_costs_no_shopper_the_answer(tmp_path: Path) -> None:

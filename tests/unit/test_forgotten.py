@@ -80,7 +80,7 @@ def test_the_raw_layer_keeps_the_line_of_a_forgotten_record_alone(tmp_path: Path
 def project(folder: Path) -> ExplicitSettings:
     """Return the settings of a project whose files have rows of the shoppers SECRET and other."""
     users = pa.table({"user_id": ["SECRET", "other", "SECRET"], "rank": [1, 1, 2]})
-    for name in ("recommendations.parquet", "export/served/a.parquet", "data/b.parquet", "served/events/day.parquet"):
+    for name in ("recommendations.parquet", "export/served/A.PARQUET", "data/b.parquet", "served/events/day.parquet"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(users, folder / name)
     pq.write_table(pa.table({"item_id": ["SECRET"]}), folder / "items.parquet")
@@ -117,7 +117,7 @@ def test_rows_leave_all_files_of_a_project(tmp_path: Path) -> None:
     settings = project(tmp_path)
     expected = {
         "recommendations.parquet": 2,
-        "a.parquet": 2,
+        "A.PARQUET": 2,
         "day.parquet": 2,
         "releases.duckdb": 3,
         "served.sqlite": 1,
@@ -137,7 +137,7 @@ def test_rows_leave_all_files_of_a_project(tmp_path: Path) -> None:
         assert connection.execute("SELECT * FROM dead_letters").fetchall() == [("item", "SECRET")]
         comments = connection.execute("SELECT comment FROM duckdb_tables() WHERE table_name = 'shoppers'").fetchall()
         assert comments == [("a sample",)]
-    assert pq.read_table(tmp_path / "export/served/a.parquet").to_pylist() == [{"user_id": "other", "rank": 1}]
+    assert pq.read_table(tmp_path / "export/served/A.PARQUET").to_pylist() == [{"user_id": "other", "rank": 1}]
     judgments = (tmp_path / "served" / "judgments.csv").read_text().splitlines()
     assert judgments == ["user_id,query,item_id,judgment", ',"lamp",i1,1', 'other,"a, b",i1,1']
     again = forget(settings, [])

@@ -51,6 +51,16 @@ def test_the_first_experiment_of_the_scenario_counts_and_nobody_is_in_none() -> 
         Experiment(b=Variant())
 
 
+def test_an_experiment_without_two_variants_names_the_obstacle() -> None:
+    experiment = Experiment(b=Variant(release="old"))
+    assert experiment.obstacle("new", ["old", "new"]) is None
+    assert experiment.obstacle("new", ["new"]) == "the release old is gone or cannot be opened"
+    assert experiment.obstacle("old", ["old", "new"]) == "a and b are both the release old, which is live"
+    ranked = Experiment(a=Variant(ranking="other"), b=Variant(release="old"))
+    assert ranked.obstacle("old", ["old"]) is None
+    assert Experiment(b=OTHER).obstacle("new", []) is None
+
+
 def hits(items: str, **standings: Standing) -> list[Hit]:
     """Return one hit for each letter."""
     return [Hit(rank, item, 1.0, item, standing=standings.get(item, Standing())) for rank, item in enumerate(items, 1)]

@@ -31,6 +31,8 @@ from vlm4rec_search.search.query import KINDS
         ({"user": "u", "filters": "category=shoes"}, "a list of filters"),
         ({"user": "u", "filters": ["category=\ud800"]}, "filter is not UTF-8 text"),
         ({"user": "u", "filters": [Filter("\udfff", low=1.0)]}, "filter is not UTF-8 text"),
+        ({"user": "u", "filters": [Filter("price", low=float("inf"))]}, "bounds inf and inf: use finite numbers"),
+        ({"user": "u", "filters": [Filter("price", high=float("nan"))]}, "bounds -inf and nan: use finite numbers"),
     ],
 )
 def test_queries_check_themselves(options: dict[str, object], complaint: str) -> None:

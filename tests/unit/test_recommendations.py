@@ -122,6 +122,12 @@ def test_an_interrupted_file_leaves_the_old_one(index: Searcher, tmp_path: Path)
     assert [each.name for each in tmp_path.iterdir()] == ["recommendations.parquet"]
 
 
+def test_a_name_by_which_no_forgetting_finds_the_file_is_refused(index: Searcher, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"mails: the name of the file has to end with \.parquet$"):
+        write_recommendations(index, [], tmp_path / "mails")
+    assert write_recommendations(index, [], tmp_path / "MAILS.PARQUET").rows == 0
+
+
 def test_ids_of_a_file_are_read_once_in_order(tmp_path: Path) -> None:
     path = tmp_path / "ids.txt"
     path.write_text("u2\n\n u1 \nu2\n\uff55\uff12\nu1\u200b\n\u200b\n", "utf-8")

@@ -20,6 +20,8 @@ from vlm4rec_search.indexes.embedded.publish import build_release, verify_file
 from vlm4rec_search.indexes.embedded.releases import EmbeddedReleases
 from vlm4rec_search.indexes.release import new_release
 from vlm4rec_search.indexes.search_layer import read_search_layer
+from vlm4rec_search.search.experiments import Experiment, Variant
+from vlm4rec_search.search.rules import RulesFile
 
 
 def rows(folder: Path, sql: str) -> list[tuple[object, ...]]:
@@ -176,3 +178,15 @@ def test_a_live_release_that_cannot_be_read_is_told_and_stops_no_publication(
     (told,) = (record.message for record in caplog.records if record.levelno >= logging.WARNING)
     assert "of the live release is lost" in told
     assert publish(tmp_path).release == releases.live()
+
+
+def test_a_release_that_an_experiment_names_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vlm4rec_search.indexes.embedded.pointer.RETAINED", 1)
+    named = publish(tmp_path).release
+    kept = RulesFile(experiments={"new": Experiment(b=Variant(release=named))}).releases
+    for _ in range(2):
+        build_release(tmp_path, given(documents()), meta(), kept=kept)
+    releases = EmbeddedReleases(tmp_path)
+    _, before, live = releases.list()
+    assert (releases.prune(1, kept), [*releases.list()]) == ([], [named, before, live])
+    assert releases.prune(1) == [named]

@@ -11,7 +11,7 @@ from helpers.six_items import FIT, documents, given, meta, users
 from vlm4rec_search import Query, open_index
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.indexes.embedded.publish import build_release
-from vlm4rec_search.search.ranking import load_ranking
+from vlm4rec_search.search.ranking import HistoryWeights, Weights, load_ranking
 from vlm4rec_search.search.searcher import Searcher
 
 
@@ -93,6 +93,34 @@ def test_a_release_without_learned_vectors_answers_as_before(tmp_path: Path) -> 
             "the release has no learned vectors, which `vlm4rec fit` makes, so the answer is what is popular in the"
             " categories that the user likes",
         )
+
+
+def test_a_ranking_of_learned_vectors_alone_says_that_a_release_has_none(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tables = given(documents(), users().assign(fitted=None))
+    bare = replace(meta(), fitted=None, fitted_dimension=None)
+    build_release(tmp_path, replace(tables, fitted=tables.fitted[:0]), bare)
+    off = dict.fromkeys(Weights.model_fields, 0.0)
+    alone = Weights(**{**off, "fitted": 1.0, "popularity": 0.02})
+    learned = load_ranking().model_copy(update={"version": "learned", "weights": alone})
+    words = Weights(**{**off, "fitted": 1.0, "lexical": 0.1})
+    short = HistoryWeights(up_to=2, weights=alone)
+    with open_index(str(tmp_path), ranking=learned, follow=60.0) as index:
+        found = index.search(Query(user="u1"))
+        assert (found.tier, found.note) == (
+            "profile",
+            "the ranking learned weighs fitted alone beside popularity, and the release has no learned vectors, which"
+            " `vlm4rec fit` makes, so the other retrievers answer and count alike",
+        )
+        assert index.search(Query(user="u1", weights={"semantic": 1.0})).note is None
+        assert "the ranking learned weighs fitted alone" in caplog.text
+    assert learned.describe_missing(meta()) is None, "the release has learned vectors"
+    assert load_ranking().describe_missing(bare) is None
+    assert load_ranking().model_copy(update={"weights": words}).describe_missing(bare) is None
+    assert load_ranking().model_copy(update={"by_history": (short,)}).describe_missing(bare)
+    blend = {"fusion": "blend", "rank_weights": words}
+    assert learned.model_copy(update=blend).describe_missing(bare) is None
 
 
 @pytest.mark.parametrize(("vector", "number"), [([1.0, 0.0, 0.0], 1), ([0.5, 0.5], 1), ([float("nan"), 1.0], 1)])

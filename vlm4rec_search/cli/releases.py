@@ -1,6 +1,6 @@
 """`vlm4rec releases` lists, compares, activates and removes releases; `vlm4rec doctor` compares one with the tables."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -26,10 +26,11 @@ def doctor(url: str | None, environment: str, users: int, as_json: bool) -> None
     their publication refused, of which the table dead_letters has the reasons; items that share a caption; the same
     first hit for more than 10% of a sample of shoppers; hubs, which are items in more than 30% of their top tens (of
     fewer than 100 items, in more than three times an equal share); items in no top ten, where the top tens show less
-    than half of what they could (pins of the business rules are left out); rules that touch no item; a fitted system
-    that makes no vectors, or not by its last fit (stale fit); files of the project that another version of the
-    package wrote (old project); and vectors of photos in the release but not in the settings, or the other way round
-    (other photos).
+    than half of what they could (pins of the business rules are left out); rules that touch no item; experiments whose
+    release is gone (lost experiments); a fitted system that makes no vectors, or not by its last fit (stale fit); a
+    ranking that weighs only learned vectors, which the release lacks (idle ranking); files of the project that another
+    version of the package wrote (old project); and vectors of photos in the release but not in the settings, or the
+    other way round (other photos).
 
     Example: vlm4rec doctor --url http://localhost:9200 --json
     """
@@ -39,21 +40,24 @@ def doctor(url: str | None, environment: str, users: int, as_json: bool) -> None
     from vlm4rec_search.indexes import open_releases
     from vlm4rec_search.indexes.search_layer import read_search_layer
     from vlm4rec_search.pipeline.doctor import examine, find_stale_fit
+    from vlm4rec_search.pipeline.lost_experiments import find_lost_experiments
     from vlm4rec_search.pipeline.project import find_old_project
     from vlm4rec_search.search.ranking import pinned_ranking
     from vlm4rec_search.search.rules import load_rules
 
     options = settings()
-    ranking, rules = pinned_ranking(options.ranking), load_rules(options.rules).rules
+    ranking, given = pinned_ranking(options.ranking), load_rules(options.rules)
     with read(options.warehouse) as connection:
         search_layer = read_search_layer(connection, environment, options.index_photos)
         stale_fit = find_stale_fit(connection, environment, options.fitted, options.as_of is not None)
-    old_project = find_old_project(options.project) if options.project else None
     with open_releases(url or options.index_url, options) as index:
         forgotten = load_forgotten(options.forgotten)
-        diagnosis = examine(
-            index, search_layer, users, ranking, rules, stale_fit, forgotten, options.releases, old_project
-        )
+        also: dict[str, Sequence[str | None]] = {
+            "lost_experiments": find_lost_experiments(given.experiments, index),
+            "stale_fit": [stale_fit],
+            "old_project": [find_old_project(options.project) if options.project else None],
+        }
+        diagnosis = examine(index, search_layer, users, ranking, given.rules, also, forgotten, options.releases)
     success = all(finding.severity != "error" for finding in diagnosis.findings)
     if as_json:
         echo_json({"success": success, "findings": diagnosis.findings, "exposure": diagnosis.exposure.to_json()})
@@ -204,13 +208,16 @@ def rollback(release: str | None, as_json: bool, url: str | None) -> None:
 def prune(keep: int, as_json: bool, url: str | None) -> None:
     """Remove old releases.
 
-    The live release always stays, and so does the newest of the older ones that can be opened, for a rollback.
+    The live release always stays, and so do the newest of the older ones that can be opened, for a rollback, and those
+    that an experiment in the file of VLM4REC_RULES names.
 
     Example: vlm4rec releases prune --keep 2
     """
     from vlm4rec_search.common.settings import settings
     from vlm4rec_search.indexes import open_releases
+    from vlm4rec_search.search.rules import load_rules
 
+    kept = load_rules(settings().rules).releases
     with open_releases(url or settings().index_url, settings()) as index:
-        removed = index.prune(keep)
+        removed = index.prune(keep, kept)
     echo_json({"removed": removed}) if as_json else click.echo(f"Removed: {', '.join(removed) or 'nothing'}")

@@ -2,7 +2,7 @@
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from typing import Literal, Self, TypeAlias
 
 import pyarrow as pa
@@ -47,8 +47,9 @@ class Releases(ABC):
         incremental: bool,
         force: bool,
         forgotten: ReadForgotten = frozenset,
+        kept: Collection[str] = (),
     ) -> Publication:
-        """Build, verify and activate a release.
+        """Build, verify and activate a release; then remove all but the newest `RETAINED` and those in `kept`.
 
         Shoppers whom `forgotten` returns are left out. It is called while no `forget` can run on the index: before the
         rows are staged, and again before the release goes live.
@@ -81,8 +82,8 @@ class Releases(ABC):
         """
 
     @abstractmethod
-    def prune(self, retained: int) -> Sequence[str]:
-        """Remove all but the newest `retained` releases, and return the names of the removed ones.
+    def prune(self, retained: int, kept: Collection[str] = ()) -> Sequence[str]:
+        """Remove all but the newest `retained` releases and those in `kept`, and return the names of the removed ones.
 
         The live release always stays, and so does the newest of the older ones that can be opened, as a way back.
 

@@ -1,8 +1,9 @@
 """Compares the live release with the tables of the warehouse, and looks at what its ranking shows to shoppers."""
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 import duckdb
@@ -19,7 +20,7 @@ from vlm4rec_search.pipeline.exposure import measure_release
 from vlm4rec_search.pipeline.idle_rules import find_idle_rules
 from vlm4rec_search.pipeline.record import read_refused
 from vlm4rec_search.search.exposure import Exposure
-from vlm4rec_search.search.ranking import Ranking
+from vlm4rec_search.search.ranking import Ranking, ranking_of
 from vlm4rec_search.search.release import ReleaseMeta
 from vlm4rec_search.search.rules import Rule
 
@@ -87,11 +88,13 @@ class Finding:
     Kinds of warnings: duplicate_captions (items that share a caption); same_first_hits (shoppers who get the most
     frequent first hit, if they are too many; the example is that item), hubs (items in the top tens of too many
     shoppers), never_shown (items in no top ten, if they are too many); idle_rules (business rules that touch nothing);
-    stale_fit (the fitted system, or its last fit, is not used, with the reason); old_project (another version of the
-    package wrote the project's files); refused, refused_profiles and refused_segments (missing ones that the
-    publication of the same tables refused, or whose id is too long for a server: the table `dead_letters` has the
-    reasons; after the tables changed, others are missing); other_photos (the release has vectors of photos and the
-    tables that are to be published have none, or the reverse, or another encoder made them).
+    lost_experiments (live comparisons in which nobody takes part, since a release of theirs is gone); stale_fit (the
+    fitted system, or its last fit, is not used, with the reason); idle_ranking (the release lacks what the ranking
+    weighs); old_project (another version of the package wrote the project's files); refused, refused_profiles and
+    refused_segments (missing ones that the publication of the same tables refused, or whose id is too long for a
+    server: the table `dead_letters` has the reasons; after the tables changed, others are missing); other_photos (the
+    release has vectors of photos and the tables that are to be published have none, or the reverse, or another encoder
+    made them).
     """
 
     kind: str
@@ -114,10 +117,9 @@ def examine(
     users: int,
     ranking: Ranking | None = None,
     rules: Sequence[Rule] = (),
-    stale_fit: str | None = None,
+    also: Mapping[str, Sequence[str | None]] = MappingProxyType({}),
     forgotten: Container[str] = frozenset(),
     records: Path | None = None,
-    old_project: str | None = None,
 ) -> Diagnosis:
     """Compare the live release with the tables, and look at the top tens that shoppers get.
 
@@ -126,10 +128,9 @@ def examine(
         search_layer: of the warehouse.
         users: number of shoppers whose top tens are examined.
         ranking, rules: that answer, see `Searcher`.
-        stale_fit: see `find_stale_fit`.
+        also: the lines of more kinds of warnings that the caller has found; a missing line is no warning.
         forgotten: contains the ids of shoppers whom no release may have.
         records: of publications, which say what they refused; None for none.
-        old_project: see `pipeline.project.find_old_project`.
 
     Raises:
         UsageError: nothing is published, or the release is of another schema version.
@@ -164,8 +165,8 @@ def examine(
     exposure = measure_release(releases, name, releases.users(name, users), ranking, rules, popularity)
     findings += _judge(exposure)
     findings.append(_finding("idle_rules", "warning", find_idle_rules(rules, search_layer.tables)))
-    findings.append(_finding("stale_fit", "warning", [stale_fit] if stale_fit else []))
-    findings.append(_finding("old_project", "warning", [old_project] if old_project else []))
+    also = {**also, "idle_ranking": [ranking_of(live, ranking).describe_missing(live)]}
+    findings += [_finding(kind, "warning", [line for line in lines if line]) for kind, lines in also.items()]
     images = (live.image_encoder, staged.image_encoder)
     changed = [f"image encoder {images[0]} in the index, {images[1]} in the tables"] if images[0] != images[1] else []
     findings.append(_finding("other_photos", "warning", changed))

@@ -80,12 +80,12 @@ def forget(settings: Settings, user_ids: Sequence[str], dry_run: bool = False, u
             save_forgotten(settings.forgotten, forgotten)
     index = url or settings.index_url
     removals = [*_remove_from_index(settings, index, forgotten, dry_run)]
-    removals += _remove_from_copy(settings, index, forgotten, dry_run)
     has_events = settings.events_folder.is_dir()
     with events_lock(settings.events_folder) if has_events else nullcontext():  # a plan moves events meanwhile
         for path in _files(settings):
             is_raw = path.parent == settings.cache / "raw"
             removals += _attempt(path, partial(_erase, path, forgotten, dry_run, is_raw))
+    removals += _remove_from_copy(settings, index, forgotten, dry_run)  # behind the files that it is made from
     added = len(forgotten.hashes) - len(before.hashes)
     return Forgetting(dry_run, len(forgotten.hashes), added, removals, _stays(settings))
 
@@ -149,7 +149,7 @@ def _files(settings: Settings) -> Iterator[Path]:
         settings.recommendations,
     ]
     folders = [settings.cache / "raw", settings.served, settings.published]
-    found = [path for folder in folders for path in sorted(folder.rglob("*")) if path.suffix in ERASABLE]
+    found = [path for folder in folders for path in sorted(folder.rglob("*")) if path.suffix.lower() in ERASABLE]
     exports = [] if settings.project is None else _exports(settings.project, settings.data_dir)
     known = {path.resolve(): path for path in (*named, *found, *exports) if path.is_file()}
     known.pop(settings.warehouse.resolve(), None)
@@ -158,7 +158,7 @@ def _files(settings: Settings) -> Iterator[Path]:
 
 def _exports(project: Path, data: Path) -> Iterator[Path]:
     """Yield the Parquet files below a project, hidden folders and the delivered files left out."""
-    for path in sorted(project.rglob("*.parquet")):
+    for path in sorted(path for path in project.rglob("*") if path.suffix.lower() == ".parquet"):
         is_hidden = any(part.startswith(".") for part in path.relative_to(project).parts)
         if not is_hidden and data.resolve() not in path.resolve().parents:
             yield path

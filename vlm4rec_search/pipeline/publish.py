@@ -18,6 +18,7 @@ from vlm4rec_search.indexes.releases import Releases
 from vlm4rec_search.indexes.search_layer import SearchLayer, read_search_layer
 from vlm4rec_search.pipeline.catalogue_language import find_other_language
 from vlm4rec_search.pipeline.idle_rules import find_idle_rules
+from vlm4rec_search.pipeline.lost_experiments import find_lost_experiments
 from vlm4rec_search.pipeline.quality import QualityReport, judge, measure_suites
 from vlm4rec_search.pipeline.quality.history import record_check
 from vlm4rec_search.pipeline.quality.suites import load_suites
@@ -76,7 +77,8 @@ def publish_index(
             cannot be used.
         RunError: another process is writing the warehouse, a suite or the gate refused, or the build failed.
     """
-    rules = load_rules(settings.rules).rules
+    given = load_rules(settings.rules)
+    rules = given.rules
     expectations = settings.require_project() / "expectations"
     suites = load_suites(expectations)
     with open_releases(url or settings.index_url, settings) as releases:
@@ -100,15 +102,20 @@ def publish_index(
         logger.info("ranking: %s", reason)
         meta = search_layer.new_release(checks)
         meta = replace(meta, ranking=ranking.model_dump_json(), chosen=reason, chosen_from=chosen_from)
+        if missing := ranking.describe_missing(meta):
+            logger.warning("%s", missing)
         forgotten = partial(load_forgotten, settings.forgotten)
         try:
-            publication = releases.publish(search_layer.tables, meta, incremental, force, forgotten)
+            publication = releases.publish(search_layer.tables, meta, incremental, force, forgotten, given.releases)
         except Vlm4recError as error:
             with suppress(Vlm4recError):  # the first error matters more than a record that cannot be written
                 mode = "incremental" if incremental else "full"
                 record_failure(settings.releases, releases.url, mode, meta, error)
             raise
         _record(settings, releases, publication, rules)
+        with suppress(Vlm4recError):  # the release is live; `vlm4rec doctor` says it, too
+            for line in find_lost_experiments(given.experiments, releases):
+                logger.warning("an experiment is left out: %s", line)
         return publication.summary
 
 

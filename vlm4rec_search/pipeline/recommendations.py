@@ -91,14 +91,16 @@ def write_recommendations(
     Args:
         index: an open release.
         queries: each for a shopper, with `explain`, without a text and without a session.
-        path: of the Parquet file, with the columns of `SCHEMA`.
+        path: of the Parquet file, with the columns of `SCHEMA`; `forget` finds one by the end of its name.
         show: shows the progress.
         processes: how many answer at once, see `answer_groups`.
 
     Raises:
-        UsageError: as for `Searcher.search`.
+        UsageError: the name of the file does not end with .parquet, or as for `Searcher.search`.
         RunError: the index does not answer, or the file cannot be written; an old file stays.
     """
+    if path.suffix.lower() != ".parquet":
+        raise UsageError(f"cannot write recommendations to {path}: the name of the file has to end with .parquet")
     started, release, ranking = time.monotonic(), index.release.name, index.ranking.version
     tiers: Counter[str] = Counter()
     rows = empty = 0

@@ -22,6 +22,7 @@ from opensearchpy import OpenSearch
 from opensearchpy.helpers import scan, streaming_bulk
 
 from vlm4rec_search.common.errors import RunError
+from vlm4rec_search.common.paths import file_lock
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.sql import quote_text
 from vlm4rec_search.common.sqlite import open_shared
@@ -84,7 +85,7 @@ def export_ubi(settings: Settings, url: str, everything: bool = False) -> UbiExp
         (QUERIES, settings.served_file, "changes", partial(_queries, settings.served_file)),
         (EVENTS, settings.events_file, "events", partial(_events, settings)),
     )
-    with server_errors(), closing(client):
+    with server_errors(), closing(client), _copy_lock(settings.served):
         for index, path, numbered, read in sources:
             uuid = _create(client, index)
             with _copying(path, numbered, uuid) if path.is_file() else nullcontext(_Copy(0)) as copy:
@@ -96,6 +97,20 @@ def export_ubi(settings: Settings, url: str, everything: bool = False) -> UbiExp
                         refusals.append(_refusal(outcome["index"]))
                         copy.is_whole &= outcome["index"]["status"] == 400  # refused again each time
     return UbiExport(copied, len(refusals), refusals[0] if refusals else None)
+
+
+@contextmanager
+def _copy_lock(served: Path) -> Iterator[None]:
+    """Keep other processes from copying what is in a folder while the block runs, and from removing from the copy.
+
+    Raises:
+        RunError: the folder cannot be written.
+    """
+    try:
+        with file_lock(served / ".copy.lock"):
+            yield
+    except OSError as error:
+        raise RunError(f"cannot write in {served}: {error.strerror or error}") from None
 
 
 @dataclass
@@ -146,14 +161,15 @@ def _refusal(outcome: Mapping[str, Any]) -> str:
 def forget_ubi(settings: Settings, url: str, users: Container[str], dry_run: bool = False) -> Mapping[str, int]:
     """Delete the documents of shoppers in the copy, and return how many each index had; a missing index has none.
 
-    All ids are read, since the list of the forgotten has hashes alone. A call can be repeated.
+    All ids are read, since the list of the forgotten has hashes alone. A call can be repeated. It waits for a copy
+    that is being made, which may have read rows of the shoppers before the files lost them.
 
     Raises:
         UsageError: the URL or the credentials cannot be read, or are refused.
         RunError: the server does not answer, or keeps a document.
     """
     client, found = connect(url, settings), {}
-    with server_errors(), closing(client):
+    with server_errors(), closing(client), nullcontext() if dry_run else _copy_lock(settings.served):
         for index in (QUERIES, EVENTS):
             if not client.indices.exists(index=index):
                 continue

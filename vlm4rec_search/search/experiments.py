@@ -3,7 +3,7 @@
 import hashlib
 import random
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -48,6 +48,23 @@ class Experiment(BaseModel):
         if self.a == self.b:
             raise ValueError("a and b are the same: give one of them another ranking or release")
         return self
+
+    @property
+    def releases(self) -> frozenset[str]:
+        """The releases that the variants name."""
+        return frozenset(each.release for each in (self.a, self.b) if each.release is not None)
+
+    def obstacle(self, live: str, releases: Container[str]) -> str | None:
+        """Return why there is nothing to compare, None where there is.
+
+        Args:
+            live: the live release.
+            releases: that can be opened.
+        """
+        if gone := [name for name in sorted(self.releases) if name not in releases]:
+            return f"the release {gone[0]} is gone or cannot be opened"
+        a, b = ((each.release or live, each.ranking) for each in (self.a, self.b))
+        return f"a and b are both the release {live}, which is live" if a == b else None
 
     def arm(self, name: str, user_id: str) -> Arm:
         """Return the variant of a shopper, always the same one."""

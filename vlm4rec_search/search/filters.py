@@ -54,7 +54,7 @@ def parse_filters(filters: Sequence[str | Filter]) -> tuple[Filter, ...]:
     """Return the conditions, all of which an item has to fulfil; equalities on one field are joined by OR.
 
     Raises:
-        UsageError: a filter cannot be read, a price is not a number, or an availability is not true or false.
+        UsageError: a filter cannot be read, a number is none or infinite, or an availability is not true or false.
     """
     if isinstance(filters, str):
         raise UsageError("filters has to be a list of filters, not one text")
@@ -70,7 +70,10 @@ def parse_filters(filters: Sequence[str | Filter]) -> tuple[Filter, ...]:
 
 
 def _checked(condition: Filter) -> Filter:
-    """Check and normalise the values of a `Filter` as if they came from a text."""
+    """Check the bounds of a `Filter`, and normalise its values as if they came from a text."""
+    low, high = condition.low, condition.high
+    if not (low < math.inf and high > -math.inf):  # of NaN neither holds
+        raise UsageError(f"the filter on {condition.field!r} has the bounds {low} and {high}: use finite numbers")
     values = tuple(each for value in condition.values for each in _equality(condition.field, value, value).values)
     return replace(condition, values=values)
 
@@ -89,8 +92,8 @@ def parse_filter(text: str) -> Filter:
         return _bound(field, sign, _number(value, text))
     span = _RANGE.fullmatch(value)
     if span and value != "..":
-        low = float(span[1]) if span[1] else -math.inf
-        high = float(span[2]) if span[2] else math.inf
+        low = _number(span[1], text) if span[1] else -math.inf
+        high = _number(span[2], text) if span[2] else math.inf
         if low > high:
             raise UsageError(f"the filter {text!r} matches nothing: its lower end is above its upper end")
         return Filter(field, low=low, high=high)
@@ -145,4 +148,6 @@ def check_field(field: str, fields: Collection[str]) -> None:
 def _number(value: str, text: str) -> float:
     if not re.fullmatch(_NUMBER, value):
         raise UsageError(f"cannot read the filter {text!r}: {value!r} is not a number; {HINT}")
-    return float(value)
+    if not math.isfinite(number := float(value)):
+        raise UsageError(f"cannot read the filter {text!r}: {value} is too large for a number")
+    return number

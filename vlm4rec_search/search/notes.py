@@ -10,6 +10,7 @@ from vlm4rec_search.search.backend import Reader, UnavailableError
 from vlm4rec_search.search.hits import Found, find_hits
 from vlm4rec_search.search.model import Facts, Plan
 from vlm4rec_search.search.query import Query, Tier
+from vlm4rec_search.search.ranking import Ranking
 from vlm4rec_search.search.release import ReleaseMeta
 from vlm4rec_search.search.rules import Rule
 
@@ -20,7 +21,13 @@ _SEEN_AMONG = "; items that the shopper has seen may be among them"
 
 
 def note_answer(
-    reader: Reader, facts: Facts, plan: Plan, found: Found, missing: Sequence[str], make: Planner
+    reader: Reader,
+    facts: Facts,
+    plan: Plan,
+    found: Found,
+    missing: Sequence[str],
+    make: Planner,
+    ranking: Ranking,
 ) -> str | None:
     """Return what the caller of a search may not expect, None where there is nothing to say.
 
@@ -31,6 +38,7 @@ def note_answer(
         found: its hits.
         missing: items of the session that the release does not have.
         make: makes the facts and the plan of another query, for what would have been found.
+        ranking: that made the plan.
     """
     query = plan.query
     too_low = None if found.hits else _note_min_score(reader, facts, plan)
@@ -39,6 +47,7 @@ def note_answer(
     told = found.hits or too_low or dropped or nothing_left or found.failed
     nothing_fits = None if told else _note_nothing_fits(query)
     fallback = None if found.failed else _note_fallback(plan, facts, reader.release)
+    fallback = fallback or _note_own_weights(plan, ranking, reader.release)
     photo = _note_photo(reader.release) if query.has_photo else None
     notes = [too_low or dropped or nothing_left or fallback, nothing_fits, photo, _note_missing_items(missing)]
     return "; ".join(note for note in notes if note) or None
@@ -152,6 +161,19 @@ def _note_fallback(plan: Plan, facts: Facts, release: ReleaseMeta) -> str | None
     elif plan.profile_skipped:
         reason = f"the ranking puts the {plan.tier} before the profile of user {query.user}"
     return f"{reason}, so the answer is {_answered_with(plan)}"
+
+
+def _note_own_weights(plan: Plan, ranking: Ranking, release: ReleaseMeta) -> str | None:
+    """Return a note where a profile or a session answers, but by nothing that the ranking weighs."""
+    if not plan.own_weights or plan.query.mode != "hybrid" or plan.query.weights or plan.query.has_text_or_photo:
+        return None
+    if plan.tier not in ("profile", "session"):
+        return None
+    subject = f"user {plan.query.user}" if plan.uses_profile else "the session"
+    reason = (
+        ranking.describe_missing(release) or f"the ranking {ranking.version} weighs nothing that is known of {subject}"
+    )
+    return f"{reason}, so the other retrievers answer and count alike"
 
 
 def _answered_with(plan: Plan) -> str:

@@ -39,7 +39,8 @@ def make_plan(query: Query, facts: Facts, ranking: Ranking, rules: Sequence[Rule
     blend = fusion == "blend"
     rank_kinds = _rank_weights(query, ranking) if blend else {}
     by_rank = retriever_weights(retrievers, rank_kinds)
-    if _has_no_say(retrievers, kinds, rank_kinds):
+    own_weights = _has_no_say(retrievers, kinds, rank_kinds)
+    if own_weights:
         weights, by_rank = _own_weights(retrievers, query), [0.0] * len(weights)
     used = [each for each in zip(retrievers, weights, by_rank, strict=True) if each[1] + each[2] > 0]
     heaviest = max(weight + rank_weight for _, weight, rank_weight in used)
@@ -57,6 +58,7 @@ def make_plan(query: Query, facts: Facts, ranking: Ranking, rules: Sequence[Rule
         uses_profile=uses_profile,
         profile_skipped=bool(profile) and not query.has_text_or_photo and not uses_profile,
         rank_weights=[weight for _, _, weight in used] if blend else (),
+        own_weights=own_weights,
     )
 
 

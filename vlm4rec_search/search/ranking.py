@@ -11,6 +11,7 @@ from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.yaml_files import describe_validation_error, read_yaml
 from vlm4rec_search.embeddings.recipes import Recipe
 from vlm4rec_search.search.query import Fusion
+from vlm4rec_search.search.release import ReleaseMeta
 
 DEFAULT = Path(__file__).with_name("default_ranking.yaml")
 
@@ -121,6 +122,19 @@ class Ranking(_Strict):
         found = (each.weights for each in self.by_history if items <= each.up_to)
         return next(found, self.weights) if self.fusion != "blend" else self.weights
 
+    def describe_missing(self, release: ReleaseMeta) -> str | None:
+        """Return a line where a release lacks the only thing that has weight beside popularity.
+
+        Learned vectors are what a whole release can lack. Other kinds of retrievers may find nothing for one shopper.
+        """
+        weights = [self.weights, *(each.weights for each in self.by_history)]
+        kinds = [{kind for kind, weight in each.model_dump().items() if weight > 0.0} for each in weights]
+        kinds[0] |= {kind for kind, weight in self.rank_weights.model_dump().items() if weight > 0.0}
+        if release.fitted is not None or not any(each - {"popularity"} == {"fitted"} for each in kinds):
+            return None
+        alone = f"the ranking {self.version} weighs fitted alone beside popularity"
+        return f"{alone}, and the release has no learned vectors, which `vlm4rec fit` makes"
+
     def table_variables(self) -> dict[str, float | None]:
         """Return the numbers that SQLMesh models depend on, as variables of the project."""
         durations = {name: getattr(self, name) for name in DURATIONS}
@@ -157,6 +171,17 @@ def pinned_ranking(path: Path | None) -> Ranking | None:
         UsageError: as `load_ranking`.
     """
     return load_ranking(path) if path else None
+
+
+def ranking_of(release: ReleaseMeta, given: Ranking | None = None) -> Ranking:
+    """Return the ranking by which a release answers: the one that is given, else the release's own.
+
+    Raises:
+        UsageError: this package cannot read the release's.
+    """
+    if given is not None:
+        return given
+    return load_ranking() if release.ranking is None else parse_ranking(release.ranking)
 
 
 @lru_cache(maxsize=8)

@@ -244,6 +244,11 @@ class RulesFile(BaseModel):
     ] = {}
     experiments: dict[str, Experiment] = {}
 
+    @property
+    def releases(self) -> frozenset[str]:
+        """The releases that experiments name."""
+        return frozenset(name for each in self.experiments.values() for name in each.releases)
+
 
 def load_rules(path: Path | None) -> RulesFile:
     """Read a YAML file of rules; without a file there are none.

@@ -34,7 +34,7 @@ from vlm4rec_search.search.notes import describe_failures, describe_substitute, 
 from vlm4rec_search.search.planning import make_plan, popularity_plan
 from vlm4rec_search.search.query import Answer, Query
 from vlm4rec_search.search.query_encoder import QueryEncoder
-from vlm4rec_search.search.ranking import Ranking, load_ranking, parse_ranking
+from vlm4rec_search.search.ranking import Ranking, ranking_of
 from vlm4rec_search.search.release import ReleaseMeta
 from vlm4rec_search.search.reranking import rerank
 from vlm4rec_search.search.rules import Rule, RulesFile, Scenario, load_rules
@@ -125,9 +125,7 @@ class Searcher:
         return self.given.experiments
 
     def _ranking_of(self, release: ReleaseMeta) -> Ranking:
-        if self._given_ranking is not None:
-            return self._given_ranking
-        return load_ranking() if release.ranking is None else parse_ranking(release.ranking)
+        return ranking_of(release, self._given_ranking)
 
     @property
     def following(self) -> Follower:
@@ -245,7 +243,8 @@ class Searcher:
         degraded = describe_failures(query, facts, found.failed)
         if degraded:
             logger.warning("a degraded answer: %s", degraded)
-        note = note_answer(reader, facts, plan, found, missing, self.plan)
+        ranking = self._ranking_of(reader.release)
+        note = note_answer(reader, facts, plan, found, missing, self.plan, ranking)
         return self._compose(reader, plan, found, degraded, note, missing)
 
     def _compose(
@@ -313,7 +312,13 @@ class Searcher:
                 self.backend.reopen()
                 if self.release.name != before:
                     logger.info("release %s answers now", self.release.name)
+                    tell_missing()
 
+        def tell_missing() -> None:
+            if line := self.ranking.describe_missing(self.release):
+                logger.warning("%s", line)
+
+        tell_missing()
         self._following = Follower([read_rules, follow_release], seconds)
 
     def close(self) -> None:

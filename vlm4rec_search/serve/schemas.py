@@ -319,7 +319,9 @@ class Health(BaseModel):
 
     status: str
     release: str
-    problem: str | None = Field(default=None, description="why the service cannot follow the live release")
+    problem: str | None = Field(
+        default=None, description="why the live release cannot be followed, or an experiment is left out"
+    )
 
 
 class Problem(BaseModel):

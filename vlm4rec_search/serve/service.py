@@ -48,6 +48,7 @@ logger = logging.getLogger(__name__)
 OPEN = 2  # named releases that stay open beside the live one
 NEWEST = 20  # items of events that speak for or against others; older ones are only left out
 _WORDS = 20  # words of a page
+_AGAIN = 10.0  # seconds until the variants of an experiment are opened again after a failure
 _REMARKS = ("note", "missing", "counts")  # of an answer, which the journal keeps
 
 
@@ -102,10 +103,13 @@ class Service:
             self.index = opened.enter_context(open_index_of(settings, follow=follow, shared=shared))
             opened.callback(Trimming(self.journal, settings.served_days).stop)
             self._to_close = opened.pop_all()
+        for line in filter(None, (each.describe_missing(self.index.release) for each in self.rankings.values())):
+            logger.warning("%s", line)
         self.on_unrecorded: Callable[[], object] = lambda: None
         self.on_searched: Callable[[Answer], object] = lambda answer: None
         self._shared = shared
         self._named: OrderedDict[str, Searcher] = OrderedDict()
+        self._left_out: dict[str, tuple[str, float]] = {}  # experiments: why, and when their variants are opened again
         self._lock, self._opening = threading.Lock(), threading.Lock()
 
     def recommend(self, request: RecommendRequest | SearchRequest) -> Recommendation:
@@ -385,6 +389,7 @@ class Service:
         """
         arm = experiment.arm(name, query.user or "")
         try:
+            self._open_variants(name, experiment)
             if experiment.method == "split":
                 variant = experiment.b if arm == "b" else experiment.a
                 answer = self._ask(query, variant.release, variant.ranking)
@@ -404,6 +409,27 @@ class Service:
             took_ms=round(a.took_ms + b.took_ms, 2),
         )
         return answer, Assignment(name=name, arm=None, teams="".join(team for _, team in mixed if team))
+
+    def _open_variants(self, name: str, experiment: Experiment) -> None:
+        """Open both variants, since neither takes part without the other: the shoppers of one would be left alone.
+
+        What fails is tried again after some seconds, since it takes long and nobody should wait for it.
+
+        Raises:
+            UsageError: a release or ranking does not exist, or both variants are the same.
+            RunError: a release cannot be read, or it failed just now.
+        """
+        problem, again_at = self._left_out.get(name, ("", 0.0))
+        if time.monotonic() < again_at:
+            raise RunError(problem)
+        try:
+            opened = {self._index(each.release, each.ranking).release.name for each in (experiment.a, experiment.b)}
+            if obstacle := experiment.obstacle(self.index.release.name, opened):
+                raise UsageError(obstacle)
+        except Vlm4recError as error:
+            self._left_out[name] = str(error), time.monotonic() + _AGAIN
+            raise
+        self._left_out.pop(name, None)
 
     def _with_recent(self, query: Query, release: ReleaseMeta) -> Query:
         """Return a query that knows what the shopper did since a release was made."""
@@ -476,7 +502,14 @@ class Service:
         """
         reader = self.index.backend.reader()
         reader.user("\N{NULL}nobody")
-        return Health(status="ready", release=reader.release.name, problem=self.index.following.problem)
+        experiments = self.index.experiments
+        left_out = [
+            f"the experiment {name} is left out: {problem}"
+            for name, (problem, _) in list(self._left_out.items())
+            if name in experiments
+        ]
+        problems = [*filter(None, [self.index.following.problem]), *left_out]
+        return Health(status="ready", release=reader.release.name, problem="; ".join(problems) or None)
 
     def close(self) -> None:
         """Stop to follow, and close the index and the named releases."""

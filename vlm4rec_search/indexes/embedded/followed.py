@@ -1,11 +1,10 @@
 """The live release of a folder, for a backend that goes on with the next one."""
 
 from pathlib import Path
-from uuid import uuid4
 
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.indexes.embedded.backend import TURNS, EmbeddedBackend
-from vlm4rec_search.indexes.embedded.pointer import OPENED, current_release
+from vlm4rec_search.indexes.embedded.pointer import current_release
 from vlm4rec_search.indexes.embedded.store import Store
 from vlm4rec_search.search.backend import Backend, Reader, SentRequest
 from vlm4rec_search.search.release import ReleaseMeta
@@ -52,7 +51,7 @@ class FollowedFolder(Backend):
     def live(self) -> str:
         path = self._live_path()
         if path.stem == self.release.name and path.stat().st_ino != self._inode:
-            self._open_replaced(path)
+            self._open(path)  # `vlm4rec forget` has put a new file in its place
         return path.stem
 
     def reopen(self) -> bool:
@@ -62,19 +61,6 @@ class FollowedFolder(Backend):
     def _open(self, path: Path) -> None:
         inode = path.stat().st_ino
         self.opened, self._inode = EmbeddedBackend(Store(path, self._shared)), inode
-
-    def _open_replaced(self, path: Path) -> None:
-        """Open the file that `vlm4rec forget` has put in the place of the open one.
-
-        DuckDB has one database for each path in a process, and would go on with the old file: a link has a path that
-        no database had before, nor has one in another process with the same id in another container.
-        """
-        link = path.with_name(f"{OPENED}{uuid4().hex}.duckdb")
-        link.hardlink_to(path)
-        try:
-            self._open(link)
-        finally:
-            link.unlink(missing_ok=True)
 
     def close(self) -> None:
         self.opened.close()

@@ -13,7 +13,7 @@ import fcntl
 import logging
 import re
 import shutil
-from collections.abc import Container, Iterator
+from collections.abc import Collection, Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.paths import file_lock, replacing_file
 from vlm4rec_search.indexes.embedded.arrays import arrays_folder
 from vlm4rec_search.indexes.embedded.listing import list_releases
+from vlm4rec_search.indexes.embedded.store import OPENED
 from vlm4rec_search.indexes.release import CURE, DamagedIndexError, activated_meanwhile
 from vlm4rec_search.indexes.releases import RETAINED
 
@@ -29,8 +30,6 @@ logger = logging.getLogger(__name__)
 
 POINTER = "current"
 _BUILDING = ".building-"
-OPENED = ".open-"
-"""How the names of links begin under which a process opens a replaced file."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
@@ -93,7 +92,7 @@ def activate(folder: Path, name: str) -> None:
 
 
 @contextmanager
-def publishing(folder: Path, name: str, force: bool = False) -> Iterator[Path]:
+def publishing(folder: Path, name: str, force: bool = False, kept: Collection[str] = ()) -> Iterator[Path]:
     """Yield the temporary file of a build, and make it the live release when the block ends without an error.
 
     The lock of the folder is held until the new release is live, so that the build that began last is live in the end.
@@ -104,6 +103,7 @@ def publishing(folder: Path, name: str, force: bool = False) -> Iterator[Path]:
         folder: of the index.
         name: of the release.
         force: also where another release was activated while this one was built.
+        kept: releases that stay, however old they are.
 
     Raises:
         RunError: another build is running, the release exists, or the folder cannot be written; or another release was
@@ -125,7 +125,7 @@ def publishing(folder: Path, name: str, force: bool = False) -> Iterator[Path]:
                     raise RunError(activated_meanwhile(previous, name))
                 activate(folder, name)
                 try:
-                    remove_old(folder, {name, previous or name}, RETAINED)
+                    remove_old(folder, {name, previous or name, *kept}, RETAINED)
                 except RunError as error:  # the release is live all the same
                     logger.warning("%s", error)
         finally:

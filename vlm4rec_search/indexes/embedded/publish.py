@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,6 +63,7 @@ def build_release(
     exact_up_to: int = EXACT_UP_TO,
     forgotten: ReadForgotten = frozenset,
     force: bool = False,
+    kept: Collection[str] = (),
 ) -> ReleaseSummary:
     """Build, verify and publish a release. The release before it answers until the new one is verified.
 
@@ -76,6 +77,7 @@ def build_release(
         forgotten: see `Releases.publish`.
         force: publish although many items or profiles of the live release would be deleted, or another release was
             activated meanwhile.
+        kept: releases that stay, however old they are.
 
     Raises:
         UsageError: a column is missing.
@@ -84,7 +86,11 @@ def build_release(
     """
     started = time.perf_counter()
     steps = STEPS + len(BOOSTS) + 1
-    with publishing(folder, meta.name, force) as path, duckdb_errors(), bar("building the release", steps) as advance:
+    with (
+        publishing(folder, meta.name, force, kept) as path,
+        duckdb_errors(),
+        bar("building the release", steps) as advance,
+    ):
         connection = duckdb.connect(str(path), config={"memory_limit": _MEMORY})
         try:
             left_out = forgotten()

@@ -1,6 +1,6 @@
 """The releases of the embedded index: files in a folder, and the pointer to the live one."""
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -47,11 +47,12 @@ class EmbeddedReleases(Releases):
         incremental: bool,
         force: bool,
         forgotten: ReadForgotten = frozenset,
+        kept: Collection[str] = (),
     ) -> Publication:
         """Build a release file."""
         if incremental:
             raise UsageError("an embedded release is always built whole: leave out --incremental")
-        summary = build_release(self.folder, given, meta, self._exact_up_to, forgotten, force)
+        summary = build_release(self.folder, given, meta, self._exact_up_to, forgotten, force, kept)
         with open_release(pointer.release_path(self.folder, meta.name)) as connection:
             refused = connection.table("rejected").to_arrow_table()
             built = read_meta(connection)
@@ -72,11 +73,11 @@ class EmbeddedReleases(Releases):
         with pointer.pointer_lock(self.folder):
             pointer.activate(self.folder, name)
 
-    def prune(self, retained: int) -> Sequence[str]:
+    def prune(self, retained: int, kept: Collection[str] = ()) -> Sequence[str]:
         with pointer.folder_lock(self.folder), pointer.pointer_lock(self.folder):
             live = self.live()
             needed = {live, *self.older(live)[-1:]} if live else set()
-            return pointer.remove_old(self.folder, needed, retained)
+            return pointer.remove_old(self.folder, {*needed, *kept}, retained)
 
     def open(
         self, name: str, ranking: Ranking | None = None, rules: Sequence[Rule] = (), shared: bool = False

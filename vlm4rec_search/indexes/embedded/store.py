@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import duckdb
 import numpy as np
@@ -30,6 +31,8 @@ from vlm4rec_search.search.release import ReleaseMeta
 
 MAPPED_FROM = 100_000
 """Documents from which on arrays are mapped from files even for one process: it opens without reading them."""
+OPENED = ".open-"
+"""How the names of links begin under which a process opens a replaced file."""
 _MEMORY = "2GB"  # of DuckDB: pages that were read, and what it sorts; the rest goes to a folder beside the file
 _BATCH = 50_000  # documents whose vectors or pairs are in memory at once while a release is loaded
 _VECTORS: Mapping[Kind, tuple[str, str]] = {  # table and column of the vectors of each kind
@@ -50,6 +53,7 @@ SELECT pairs.document, documents.document AS neighbour, pairs.pair.{value} AS va
 FROM pairs INNER JOIN documents ON documents.item_id = pairs.pair.item_id ORDER BY pairs.document, pairs.rank
 """
 _FACETS = "SELECT document, field, value FROM facets WHERE document >= {low} AND document < {high}"
+_first_opened: dict[Path, int] = {}  # inode of the file that this process opened first under a path
 
 
 class Store:
@@ -84,7 +88,7 @@ class Store:
         """
         self.path = path
         with _duckdb_errors(path), ExitStack() as closing:
-            self._connection = closing.enter_context(duckdb.connect(str(path), read_only=True))
+            self._connection = closing.enter_context(_connect(path))
             self._connection.execute(f"SET memory_limit = '{_MEMORY}'")
             self._load(path, shared)
             closing.pop_all()
@@ -94,7 +98,7 @@ class Store:
         check_readable(path.stem, *(row or (None, None)))
         self.meta = read_meta(self._connection)
         self._lengths = self._load_lengths()
-        named = path.with_name(f"{self.meta.name}{path.suffix}")  # also where the file is open under a link
+        named = path.with_name(f"{self.meta.name}{path.suffix}")  # also while the file is built
         mapped = shared or self.meta.documents >= MAPPED_FROM
         if mapped:
             map_arrays(named, self._load_mapped, self._use)
@@ -445,10 +449,28 @@ def _numbers_sql(numbers: Sequence[int]) -> str:
     return f"(SELECT unnest([{', '.join(str(int(number)) for number in numbers)}]::BIGINT[]))"
 
 
+def _connect(path: Path) -> duckdb.DuckDBPyConnection:
+    """Open the file that is at a path now.
+
+    DuckDB has one database for each path in a process, and would go on with the old file where `vlm4rec forget` has
+    replaced one that is still open: a link has a path that no database had before, nor has one in another process with
+    the same id in another container.
+    """
+    inode = path.stat().st_ino
+    if _first_opened.setdefault(path.resolve(), inode) == inode:
+        return duckdb.connect(str(path), read_only=True)
+    link = path.with_name(f"{OPENED}{uuid4().hex}.duckdb")
+    link.hardlink_to(path)
+    try:
+        return duckdb.connect(str(link), read_only=True)
+    finally:
+        link.unlink(missing_ok=True)
+
+
 @contextmanager
 def _duckdb_errors(path: Path) -> Iterator[None]:
     try:
         yield
-    except duckdb.Error as error:
+    except (duckdb.Error, OSError) as error:
         detail = first_line(error)
         raise RunError(f"cannot read the release {path} ({detail}): {CURE}") from None

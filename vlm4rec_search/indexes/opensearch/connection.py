@@ -27,6 +27,8 @@ CONNECTIONS = 32  # most open connections, for threads that share a client; a se
 TIMEOUT = 60.0  # seconds
 TRANSIENT_STATUSES = frozenset({429, 500, 502, 503, 504})  # of a request or of one document in it
 _PORTS = {"http": 9200, "https": 443}
+# The server refuses a change with the status of missing rights, whoever asks: its disk is full, or somebody blocked it.
+_BLOCKS = frozenset({"cluster_block_exception", "index_create_block_exception"})
 
 # Without a handler Python itself would print the client's warnings and tracebacks beside our one line.
 logging.getLogger("opensearch").addHandler(logging.NullHandler())
@@ -100,7 +102,7 @@ def connection_errors(host: str) -> Iterator[None]:
             "VLM4REC_INDEX_API_KEY"
         ) from None
     except exceptions.AuthorizationException as error:
-        if error.error == "cluster_block_exception":
+        if error.error in _BLOCKS:
             raise
         raise AccessError(f"{host} does not allow this to these credentials: {describe_refusal(error)}") from None
 

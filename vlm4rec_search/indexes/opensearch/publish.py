@@ -6,7 +6,7 @@ links their files, and sends only documents that changed.
 
 import logging
 import time
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Collection, Container, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -81,6 +81,7 @@ def publish_release(
     force: bool = False,
     storage: Storage = DEFAULT,
     forgotten: ReadForgotten = frozenset,
+    kept: Collection[str] = (),
 ) -> Publication:
     """Build, verify and activate a release. The previous release answers until then, and keeps answering on failure.
 
@@ -96,7 +97,7 @@ def publish_release(
         force: publish although many items or profiles of the live release would be deleted, or another process
             activated another release meanwhile.
         storage: shards, copies and vectors of a full release; a copy has those of its base.
-        forgotten: see `Releases.publish`.
+        forgotten, kept: see `Releases.publish`.
 
     Raises:
         UsageError: a column is missing, an alias is an index, or the live release cannot be the base of this one.
@@ -143,7 +144,7 @@ def publish_release(
             if not force:
                 check_unchanged(catalogue, live, meta.name)
             activate_release(catalogue, meta.name, activation)
-            _delete_old(catalogue, {meta.name, live} if live else {meta.name})
+            _delete_old(catalogue, {meta.name, *kept, *([live] if live else [])})
         logger.debug("activated %s in place of %s", meta.name, live)
         summary = _summarize(connection, meta, previous)
         refused = connection.table("rejected").to_arrow_table()

@@ -1,6 +1,6 @@
 """The releases on a server, behind the interface that all backends share."""
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from itertools import islice
 from typing import Any
@@ -18,6 +18,7 @@ from vlm4rec_search.indexes.opensearch.aliases import (
 )
 from vlm4rec_search.indexes.opensearch.backend import OpenSearchBackend
 from vlm4rec_search.indexes.opensearch.connection import UnreachableError, server_errors
+from vlm4rec_search.indexes.opensearch.disk import DISK_FULL
 from vlm4rec_search.indexes.opensearch.documents import scan_hashes
 from vlm4rec_search.indexes.opensearch.lease import lease
 from vlm4rec_search.indexes.opensearch.limits import LIMITS, Limits
@@ -79,8 +80,9 @@ class OpenSearchReleases(Releases):
         incremental: bool,
         force: bool,
         forgotten: ReadForgotten = frozenset,
+        kept: Collection[str] = (),
     ) -> Publication:
-        return publish_release(self.catalogue, given, meta, incremental, force, self._storage, forgotten)
+        return publish_release(self.catalogue, given, meta, incremental, force, self._storage, forgotten, kept)
 
     def live(self) -> str | None:
         with server_errors():
@@ -109,14 +111,14 @@ class OpenSearchReleases(Releases):
                     raise RunError(f"{name} was changed: {index} holds {actual:,} documents and was made of {count:,}")
             activate_release(self.catalogue, name, held)
 
-    def prune(self, retained: int) -> Sequence[str]:
+    def prune(self, retained: int, kept: Collection[str] = ()) -> Sequence[str]:
         """Delete the indices of old releases and of killed publications."""
         with server_errors(), lease(self.catalogue.client, self.catalogue.prefix):
             self.catalogue.delete_unfinished()
             with activating(self.catalogue):
                 live = self.catalogue.live()
                 needed = {live, *self.older(live)[-1:]} if live else set()
-                return delete_old(self.catalogue, needed, retained)
+                return delete_old(self.catalogue, {*needed, *kept}, retained)
 
     def open(
         self, name: str, ranking: Ranking | None = None, rules: Sequence[Rule] = (), shared: bool = False
@@ -171,12 +173,9 @@ class OpenSearchReleases(Releases):
                 except UnreachableError:  # as the next index will be
                     raise
                 except (RunError, AccessError) as error:
-                    problems[name or index] = (
-                        f"{index} could not be cleaned: {error}; open it with POST /{index}/_open or mend it, or delete"
-                        f" it with DELETE /{index}"
-                        if name and isinstance(error, RunError)
-                        else str(error)
-                    )
+                    is_ours = name and isinstance(error, RunError)
+                    cure = f"{index} could not be cleaned: {error}; {_cure(index, error)}"
+                    problems[name or index] = cure if is_ours else str(error)
                     continue
                 if count:
                     found[name or index] = count
@@ -209,6 +208,16 @@ class OpenSearchReleases(Releases):
 
     def close(self) -> None:
         self.catalogue.client.close()
+
+
+def _cure(index: str, error: Exception) -> str:
+    """Return what to do about an index of profiles that cannot be changed."""
+    if DISK_FULL in str(error):
+        return "make room (`vlm4rec releases prune --keep 1`) and run the command again"
+    if "cluster_block_exception" in str(error):
+        return "remove the block and run the command again"
+    mend = f"open it with POST /{index}/_open or mend it"
+    return f"{mend}; if its release is not live, you can delete it with DELETE /{index} instead"
 
 
 def _row(hit: Mapping[str, Any]) -> dict[str, Any]:
