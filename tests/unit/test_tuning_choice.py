@@ -80,7 +80,7 @@ def test_the_ranking_in_force_stays_where_the_new_one_is_not_better_beyond_chanc
     (against,) = [each for each in found.differences if each.b == "in force"]
     assert against.low <= 0.0 <= against.high
     assert (found.ranking.version, found.ranking.weights) == ("shop-old", in_force.weights)
-    assert "it was in force" in found.reason
+    assert "kept, since no new weighting is better beyond chance" in found.reason
 
 
 def test_a_better_ranking_replaces_the_one_in_force() -> None:

@@ -79,7 +79,9 @@ def _print_findings(report: "QualityReport") -> None:
     for suite in report.suites:
         for word, findings in (("FAILED", suite.failed), ("warning", suite.warnings)):
             for finding in findings:
-                click.echo(printable(f"{word} {suite.suite}: {finding}"))
+                click.echo(printable(f"{word} {suite.suite}: {finding.summary}"))
+                for line in finding.example_lines:
+                    click.echo(printable(f"    {line}"))
     failed = sum(len(suite.failed) for suite in report.suites)
     click.echo(f"{failed} rule{'' if failed == 1 else 's'} failed." if failed else "All suites passed.")
     if report.docs:

@@ -186,7 +186,7 @@ def compare_choice(trial: Trial, version: str, in_force: Ranking | None, tried: 
         repeats_less = held.is_judged and repeats_much_less(first, held.first)
         if lowest(gains) <= 0.0 and not (repeats_less and highest(gains) >= 0.0):
             chosen, rows["chosen"] = in_force, rows["in force"]
-            why, prices = "it was in force, and the best new weighting is not better beyond chance", {}
+            why, prices = "kept, since no new weighting is better beyond chance", {}
         elif lowest(gains) <= 0.0:
             why = f"it takes the place of {in_force.version}, whose first hit is the same for {held.first:.1%}"
     for kind in KINDS:

@@ -31,11 +31,29 @@ class Finding:
     demand: str = ""
 
     def __str__(self) -> str:
-        rows = (" ".join(f"{key}={value}" for key, value in row.items() if value is not None) for row in self.examples)
-        where = f"{self.column}: " if self.column else ""
-        examples = f" E.g. {', '.join(rows)}" if self.examples else ""
-        observed = "nothing" if self.observed is None else self.observed
-        return f"{where}{observed} ({self.expectation}). {self.note}{examples}"
+        examples = f" E.g. {'; '.join(self.example_lines)}" if self.examples else ""
+        return f"{self.summary}{examples}"
+
+    @property
+    def summary(self) -> str:
+        """The rule, what was found, and the reason for the rule, in one line."""
+        if self.unexpected is not None:
+            found = f"not so in {self.observed}"
+        else:
+            found = f"found {'nothing' if self.observed is None else _text(self.observed)}"
+        return f"{self.demand or self.expectation}; {found}. {self.note}"
+
+    @property
+    def example_lines(self) -> list[str]:
+        """A line for each of the rows."""
+        return [
+            ", ".join(f"{key} {_text(value)}" for key, value in row.items() if value is not None)
+            for row in self.examples
+        ]
+
+
+def _text(value: Value) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 @dataclass(frozen=True)

@@ -316,7 +316,8 @@ def _demand(kind: str, rule: Mapping[str, Any]) -> str:
     words = [_WORDS.get(kind, kind.removeprefix("expect_").replace("_", " "))]
     words += [f"{name} {_limit(rule[key])}" for key, name in _LIMITS.items() if rule.get(key) is not None]
     if values := rule.get("value_set"):
-        words.append("or ".join(str(value).lower() for value in values) if len(values) < 3 else f"{len(values)} values")
+        few = " or ".join(str(value).lower() for value in values)
+        words.append(few if len(values) < 3 else f"{len(values)} values")
     if (share := rule.get("mostly", 1.0)) < 1.0:
         words.append(f"in at least {share:.0%} of the rows to which it applies")
     return f"{subject}: {' '.join(filter(None, words))}"
