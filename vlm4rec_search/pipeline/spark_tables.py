@@ -112,6 +112,8 @@ def _views(session: "SparkSession") -> dict[tuple[str, str], tuple[str, str]]:
         if database.name.startswith(_OWN):
             continue
         for view in session.sql(f"SHOW VIEWS IN {_spark_name(database.name)}").collect():
+            if view.isTemporary:  # of the session, in whatever database one looks
+                continue
             about = session.sql(f"DESCRIBE TABLE EXTENDED {_spark_name(database.name, view.viewName)}").collect()
             text = next((row.data_type for row in about if row.col_name == "View Text"), "")
             if behind := _BEHIND.search(text):
