@@ -30,7 +30,7 @@ def doctor(url: str | None, environment: str, users: int, as_json: bool) -> None
     release is gone (lost experiments); a fitted system that makes no vectors, or not by its last fit (stale fit); a
     ranking that weighs only learned vectors, which the release lacks (idle ranking); files of the project that another
     version of the package wrote (old project); and vectors of photos in the release but not in the settings, or the
-    other way round (other photos).
+    other way round (other photos). After a rollback the release differs from the tables, which a warning says.
 
     Example: vlm4rec doctor --url http://localhost:9200 --json
     """
@@ -63,10 +63,11 @@ def doctor(url: str | None, environment: str, users: int, as_json: bool) -> None
         echo_json({"success": success, "findings": diagnosis.findings, "exposure": diagnosis.exposure.to_json()})
     else:
         for finding in diagnosis.findings:
-            kind, examples = finding.kind.replace("_", " "), ", ".join(finding.examples)
-            click.echo(f"{finding.severity}: {finding.count:,} {kind}, such as {printable(examples)}")
+            click.echo(f"{finding.severity}: {printable(finding.text)}")
         click.echo(printable(f"Ranking: {diagnosis.exposure.verdict}"))
-        click.echo("The index agrees with the tables" if success else "Next: vlm4rec index" + other_index(url, options))
+        is_older = any(finding.kind == "older_release" for finding in diagnosis.findings)
+        cure = ("mend the tables, sqlmesh plan, " if is_older else "") + "vlm4rec index" + other_index(url, options)
+        click.echo("The index agrees with the tables" if success else f"Next: {cure}")
     if not success:
         raise SystemExit(1)
 
