@@ -178,7 +178,7 @@ def test_the_commands_list_roll_back_and_prune(workspace: Workspace) -> None:
     assert f"shoppers with the same first hit: {share} -> {share}" in shown
     assert "items in more than 100% of top tens: 0 -> 0" in shown  # three times ten of six items, but no more than all
     assert workspace.json("releases", "rollback") == {"live": first}
-    assert workspace.vlm4rec("releases", "prune", "--keep", "1") == "Removed: nothing\n"
+    assert workspace.vlm4rec("releases", "prune", "--keep", "1") == "Removed: no release\n"
     assert "there is no release nothing" in workspace.vlm4rec("releases", "diff", "nothing", code=2)
 
 

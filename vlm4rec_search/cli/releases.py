@@ -207,7 +207,7 @@ def rollback(release: str | None, as_json: bool, url: str | None) -> None:
 @json_option
 @url_option
 def prune(keep: int, as_json: bool, url: str | None) -> None:
-    """Remove old releases.
+    """Remove old releases, and what killed publications have left.
 
     The live release always stays, and so do the newest of the older ones that can be opened, for a rollback, and those
     that an experiment in the file of VLM4REC_RULES names.
@@ -221,4 +221,4 @@ def prune(keep: int, as_json: bool, url: str | None) -> None:
     kept = load_rules(settings().rules).releases
     with open_releases(url or settings().index_url, settings()) as index:
         removed = index.prune(keep, kept)
-    echo_json({"removed": removed}) if as_json else click.echo(f"Removed: {', '.join(removed) or 'nothing'}")
+    echo_json({"removed": removed}) if as_json else click.echo(f"Removed: {', '.join(removed) or 'no release'}")

@@ -85,7 +85,8 @@ class Releases(ABC):
     def prune(self, retained: int, kept: Collection[str] = ()) -> Sequence[str]:
         """Remove all but the newest `retained` releases and those in `kept`, and return the names of the removed ones.
 
-        The live release always stays, and so does the newest of the older ones that can be opened, as a way back.
+        The live release always stays, and so does the newest of the older ones that can be opened, as a way back. What
+        killed publications have left goes, too.
 
         Raises:
             DamagedIndexError: see `live`; nothing is removed.
