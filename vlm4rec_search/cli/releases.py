@@ -114,9 +114,9 @@ def list_releases(as_json: bool, url: str | None) -> None:
             click.echo(f"{'*' if name == live else ' '} {name}")
             for line in _lines(each):
                 click.echo(line)
-        if live:
+        if live in listed:
             click.echo("* is live")
-        elif not problem:
+        elif not (live or problem):
             click.echo("Nothing is published. Next: vlm4rec index" + other_index(url, options))
     if problem:
         raise RunError(str(problem))
@@ -171,6 +171,9 @@ def diff(first: str, second: str | None, users: int, as_json: bool, url: str | N
     click.echo(
         f"documents: {differences.added:,} added, {differences.changed:,} changed, {differences.deleted:,} deleted"
     )
+    for kind, ids in differences.examples.items():
+        if ids:
+            click.echo(printable(f"  {kind}, such as {', '.join(ids)}"))
     for mode, share in differences.overlap.items():
         click.echo(f"top 10, {mode}: {share:.1%} in both releases ({differences.compared[mode]:,} users)")
     one, other = differences.first_exposure, differences.second_exposure
