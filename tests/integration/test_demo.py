@@ -38,6 +38,7 @@ def test_the_demo_uses_the_packaged_model_and_its_tables_can_be_published_to_a_s
     hits = workspace.json("search", "--text", "striped bag")["hits"]
     assert "stripes" in dict(workspace.query("SELECT item_id, caption FROM search.item_documents"))[hits[0]["item_id"]]
     assert [hit["category"] for hit in hits].count("bags") >= 8
+    assert workspace.json("queries", "run", "rankings_chosen")["rows"], "the copy has the release"
     workspace.run("python", "-c", SEARCH_WITHOUT_PANDAS)  # it would take a third of a second and 30 MB
     assert_is_personal(workspace)
     workspace.settings["VLM4REC_INDEX_PREFIX"] = own_prefix

@@ -73,6 +73,24 @@ def test_changed_tables_are_reported(releases: Releases) -> None:
     }
 
 
+def test_after_a_rollback_differences_are_expected(releases: Releases) -> None:
+    publish(releases, documents())
+    changed = documents().loc[:4].assign(title="one of five")
+    releases.publish(given(changed), meta(), False, True)
+    bad = search_layer(changed)
+    assert "older_release" not in findings_of(examine(releases, bad, 10), "warning")
+    newest = releases.live()
+    releases.rollback(None)
+    told = [f"{each.severity}: {each.text}" for each in examine(releases, bad, 10).findings]
+    assert told[:2] == [
+        "error: 1 document only in the index, such as f",
+        "error: 5 documents with other content than in the tables, such as a, b, c, d, e",
+    ]
+    assert told[-1] == (
+        f"warning: the live release is older than {newest} (rolled back?): that it differs from the tables is expected"
+    )
+
+
 def test_a_release_without_the_photos_of_the_tables_is_a_warning(releases: Releases) -> None:
     publish(releases, documents())
     layer = search_layer(documents())

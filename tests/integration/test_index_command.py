@@ -38,7 +38,7 @@ def test_tables_are_published_to_a_server_and_differences_are_repaired(
     lost = hits["hits"][0]["item_id"]
     window.client.delete(index=f"{own_prefix}items", id=lost, refresh=True)
     output = workspace.run("vlm4rec", "doctor", "--url", opensearch_url, code=1)
-    assert f"error: 1 missing, such as {lost}" in output
+    assert f"error: 1 document only in the tables, such as {lost}" in output
 
     second = workspace.json("index", "--url", opensearch_url, "--incremental")
     assert (second["documents"], second["added"], second["changed"], second["deleted"]) == (first["documents"], 1, 0, 0)

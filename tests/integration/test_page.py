@@ -187,6 +187,9 @@ def test_the_views_are_there_on_both_backends(backend: Backend, tmp_path: Path) 
         assert 'id="like-item-b"' in item
         assert (rules.count("touches nothing: no item has the field"), rules.count("touches items")) == (1, 1)
         assert live in releases
+        compared = client.get("/releases", params={"first": live, "second": live}).text
+        assert "of the top tens of 2 shoppers the same" in compared
+        assert "What the top tens of 2 shoppers show" in compared
 
 
 def test_a_shop_without_photos_has_titles_in_their_place(browser: Browser, shop: Embedded, service: Service) -> None:

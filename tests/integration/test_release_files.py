@@ -150,6 +150,18 @@ def test_pruning_keeps_the_newest_older_release_that_can_be_opened(tmp_path: Pat
     assert releases.rollback(None) == names[1]
 
 
+def test_pruning_removes_what_a_killed_publication_left_and_names_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = publish(tmp_path).release
+    left = tmp_path / "releases" / ".building-items__killed.duckdb"
+    left.touch()
+    with caplog.at_level("INFO", "vlm4rec_search"):
+        assert EmbeddedReleases(tmp_path).prune(1) == []
+    assert files(tmp_path) == [f"{name}.duckdb"]
+    assert f"deleted {left}, which was not finished" in caplog.text
+
+
 def test_nothing_is_removed_while_the_pointer_is_damaged(tmp_path: Path) -> None:
     names = [publish(tmp_path).release for _ in range(3)]
     (tmp_path / "current").write_bytes(bytes(40))

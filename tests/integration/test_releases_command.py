@@ -51,6 +51,7 @@ def test_diff_counts_documents_and_the_overlap_of_hits(releases: Releases) -> No
     releases.publish(given(frame[:5]), meta(), incremental=False, force=True)
     differences = compare_releases(releases, first, None, 10)
     assert (differences.added, differences.changed, differences.deleted) == (1, 1, 2)
+    assert differences.examples == {"added": ["new"], "changed": ["b"], "deleted": ["c", "f"]}
     assert differences.second == releases.live()
     # all unseen items are hits: u1 has b, c, e, f, then b, e, new; u2 a, b, d, e, f, then a, b, d, e, new
     assert differences.overlap["semantic"] == pytest.approx((2 / 4 + 4 / 5) / 2, abs=1e-4)
@@ -169,6 +170,7 @@ def test_the_commands_list_roll_back_and_prune(workspace: Workspace) -> None:
     assert f"* {second}\n    6 documents, 4 profiles" in workspace.run("vlm4rec", "releases", "list")
     diff = workspace.json("releases", "diff", first)
     assert (diff["added"], diff["changed"], diff["deleted"]) == (0, 6, 0)
+    assert diff["examples"] == {"added": [], "changed": ["a", "b", "c", "d", "e", "f"], "deleted": []}
     assert diff["kept"]["semantic"] == 1.0
     exposures = [diff[f"{place}_exposure"] for place in ("first", "second")]
     assert exposures[0] == exposures[1]
@@ -176,9 +178,10 @@ def test_the_commands_list_roll_back_and_prune(workspace: Workspace) -> None:
     share = f"{exposures[0]['first_share']:.0%}"
     shown = workspace.vlm4rec("releases", "diff", first)
     assert f"shoppers with the same first hit: {share} -> {share}" in shown
+    assert "0 added, 6 changed, 0 deleted\n  changed, such as a, b, c, d, e, f\n" in shown
     assert "items in more than 100% of top tens: 0 -> 0" in shown  # three times ten of six items, but no more than all
     assert workspace.json("releases", "rollback") == {"live": first}
-    assert workspace.vlm4rec("releases", "prune", "--keep", "1") == "Removed: nothing\n"
+    assert workspace.vlm4rec("releases", "prune", "--keep", "1") == "Removed: no release\n"
     assert "there is no release nothing" in workspace.vlm4rec("releases", "diff", "nothing", code=2)
 
 
@@ -220,6 +223,7 @@ def test_the_commands_go_back_from_a_live_release_that_is_gone(workspace: Worksp
     (workspace.folder / "index" / "releases" / f"{second}.duckdb").unlink()
     listing = workspace.vlm4rec("releases", "list", code=1)
     assert f"  {first}\n" in listing
+    assert "* is live" not in listing
     assert f"the live release {second} is gone from index: go back with `vlm4rec releases rollback`" in listing
     assert "which is gone: go back with `vlm4rec releases rollback`" in workspace.vlm4rec(
         "search", "--user", "u1", code=1

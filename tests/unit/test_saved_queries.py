@@ -1,12 +1,14 @@
 """What the saved queries answer on small tables of the analysts' copy."""
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
 
-from vlm4rec_search.pipeline.saved_queries import find_query
+from vlm4rec_search.pipeline.saved_queries import describe_age, find_query
 
 # Two indices, each with two releases; the newest of all belongs to the second.
 RELEASES = [("a1", "a", 1), ("b1", "b", 2), ("a2", "a", 3), ("b2", "b", 4)]
@@ -112,3 +114,18 @@ def test_a_run_of_another_text_recipe_is_told(copy: duckdb.DuckDBPyConnection) -
         " FALSE AS is_bound FROM evaluation.runs"
     )
     assert answers(copy, "ndcg_trend", "differs_in") == [("",), ("text_recipe",)]
+
+
+def test_a_copy_from_before_the_last_publication_is_told(tmp_path: Path) -> None:
+    copy, records = tmp_path / "warehouse.duckdb", tmp_path / "releases.duckdb"
+    copy.touch()
+    assert describe_age(copy, records) is None, "nothing was published"
+    records.touch()
+    os.utime(copy, (0, 0))
+    os.utime(records, (120, 120))
+    assert describe_age(copy, records) == (
+        "the copy is of 1970-01-01 00:00 UTC, before the records of releases of 1970-01-01 00:02 UTC:"
+        " run `vlm4rec publish-tables`"
+    )
+    os.utime(copy, (180, 180))
+    assert describe_age(copy, records) is None

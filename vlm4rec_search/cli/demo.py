@@ -77,8 +77,8 @@ def demo(world: str, items: int, shoppers: int, seed: int) -> None:
     run("Draw the shop", "vlm4rec", "shop", *shop, "--seed", str(seed))
     run("Build the tables", "sqlmesh", "-p", str(options.require_project()), "plan", "--auto-apply", "--no-prompts")
     run("Check the tables", "vlm4rec", "check")
-    run("Publish a copy of the tables for analysts", "vlm4rec", "publish-tables")
     run("Publish the search index", "vlm4rec", "index")
+    run("Publish a copy of the tables for analysts", "vlm4rec", "publish-tables")
     user, category = _choose_examples(options)
     run("Search for one shopper", "vlm4rec", "search", "--user", user, "-k", "5", "--explain")
     docs = options.quality / "data_docs" / "index.html"

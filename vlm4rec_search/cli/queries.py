@@ -68,11 +68,13 @@ def run(name: str, limit: int, as_json: bool) -> None:
       vlm4rec queries run items_nobody_sees --limit 0 --json
     """
     from vlm4rec_search.common.settings import settings
-    from vlm4rec_search.pipeline.saved_queries import find_query, run_query
+    from vlm4rec_search.pipeline.saved_queries import describe_age, find_query, run_query
 
     options = settings()
-    query = find_query(options.project, name)
-    result = run_query(query, options.published / options.warehouse.name, limit + 1 if limit else None)
+    query, copy = find_query(options.project, name), options.published / options.warehouse.name
+    result = run_query(query, copy, limit + 1 if limit else None)
+    if line := describe_age(copy, options.releases):
+        click.echo(line, err=True)
     more = bool(limit) and len(result.rows) > limit
     rows = result.rows[:limit] if limit else result.rows
     if as_json:

@@ -30,7 +30,7 @@ def doctor(url: str | None, environment: str, users: int, as_json: bool) -> None
     release is gone (lost experiments); a fitted system that makes no vectors, or not by its last fit (stale fit); a
     ranking that weighs only learned vectors, which the release lacks (idle ranking); files of the project that another
     version of the package wrote (old project); and vectors of photos in the release but not in the settings, or the
-    other way round (other photos).
+    other way round (other photos). After a rollback the release differs from the tables, which a warning says.
 
     Example: vlm4rec doctor --url http://localhost:9200 --json
     """
@@ -63,10 +63,11 @@ def doctor(url: str | None, environment: str, users: int, as_json: bool) -> None
         echo_json({"success": success, "findings": diagnosis.findings, "exposure": diagnosis.exposure.to_json()})
     else:
         for finding in diagnosis.findings:
-            kind, examples = finding.kind.replace("_", " "), ", ".join(finding.examples)
-            click.echo(f"{finding.severity}: {finding.count:,} {kind}, such as {printable(examples)}")
+            click.echo(f"{finding.severity}: {printable(finding.text)}")
         click.echo(printable(f"Ranking: {diagnosis.exposure.verdict}"))
-        click.echo("The index agrees with the tables" if success else "Next: vlm4rec index" + other_index(url, options))
+        is_older = any(finding.kind == "older_release" for finding in diagnosis.findings)
+        cure = ("mend the tables, sqlmesh plan, " if is_older else "") + "vlm4rec index" + other_index(url, options)
+        click.echo("The index agrees with the tables" if success else f"Next: {cure}")
     if not success:
         raise SystemExit(1)
 
@@ -113,9 +114,9 @@ def list_releases(as_json: bool, url: str | None) -> None:
             click.echo(f"{'*' if name == live else ' '} {name}")
             for line in _lines(each):
                 click.echo(line)
-        if live:
+        if live in listed:
             click.echo("* is live")
-        elif not problem:
+        elif not (live or problem):
             click.echo("Nothing is published. Next: vlm4rec index" + other_index(url, options))
     if problem:
         raise RunError(str(problem))
@@ -170,6 +171,9 @@ def diff(first: str, second: str | None, users: int, as_json: bool, url: str | N
     click.echo(
         f"documents: {differences.added:,} added, {differences.changed:,} changed, {differences.deleted:,} deleted"
     )
+    for kind, ids in differences.examples.items():
+        if ids:
+            click.echo(printable(f"  {kind}, such as {', '.join(ids)}"))
     for mode, share in differences.overlap.items():
         click.echo(f"top 10, {mode}: {share:.1%} in both releases ({differences.compared[mode]:,} users)")
     one, other = differences.first_exposure, differences.second_exposure
@@ -206,7 +210,7 @@ def rollback(release: str | None, as_json: bool, url: str | None) -> None:
 @json_option
 @url_option
 def prune(keep: int, as_json: bool, url: str | None) -> None:
-    """Remove old releases.
+    """Remove old releases, and what killed publications have left.
 
     The live release always stays, and so do the newest of the older ones that can be opened, for a rollback, and those
     that an experiment in the file of VLM4REC_RULES names.
@@ -220,4 +224,4 @@ def prune(keep: int, as_json: bool, url: str | None) -> None:
     kept = load_rules(settings().rules).releases
     with open_releases(url or settings().index_url, settings()) as index:
         removed = index.prune(keep, kept)
-    echo_json({"removed": removed}) if as_json else click.echo(f"Removed: {', '.join(removed) or 'nothing'}")
+    echo_json({"removed": removed}) if as_json else click.echo(f"Removed: {', '.join(removed) or 'no release'}")

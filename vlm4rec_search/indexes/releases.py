@@ -85,7 +85,8 @@ class Releases(ABC):
     def prune(self, retained: int, kept: Collection[str] = ()) -> Sequence[str]:
         """Remove all but the newest `retained` releases and those in `kept`, and return the names of the removed ones.
 
-        The live release always stays, and so does the newest of the older ones that can be opened, as a way back.
+        The live release always stays, and so does the newest of the older ones that can be opened, as a way back. What
+        killed publications have left goes, too.
 
         Raises:
             DamagedIndexError: see `live`; nothing is removed.
@@ -194,6 +195,12 @@ class Releases(ABC):
         names = [*in_order(listed)]
         before = names[: names.index(name)] if listed[name].meta or made_at(name) else set(names) - {name}
         return [each for each in names if each in before and not listed[each].problem]
+
+    def newer(self, name: str) -> Sequence[str]:
+        """Return the names of the releases that were made after another one and can be opened, the oldest first."""
+        listed = self.list()
+        names = [*listed]
+        return [each for each in names[names.index(name) + 1 :] if not listed[each].problem]
 
     def rollback(self, name: str | None) -> str:
         """Activate the named release, or the one made before the live release, and return its name.

@@ -25,12 +25,12 @@ logger = logging.getLogger(__name__)
 RANGE = 5_000
 """Documents whose lists are in memory at once: 0.7 GB with 100 words and 150 neighbours each, also with 16 threads."""
 STEPS = 5  # how often `stage_release` advances its progress bar
-_CHANGES = """
-SELECT count(*) FILTER (old.item_id IS NULL),
-    count(*) FILTER (old.item_id = new.item_id AND old.content_hash IS DISTINCT FROM new.content_hash),
-    count(*) FILTER (new.item_id IS NULL)
-FROM {new} AS new FULL JOIN {old} AS old ON old.item_id = new.item_id
-"""
+_CHANGES = {
+    "added": "old.item_id IS NULL",
+    "changed": "old.item_id = new.item_id AND old.content_hash IS DISTINCT FROM new.content_hash",
+    "deleted": "new.item_id IS NULL",
+}
+_JOINED = "FROM {new} AS new FULL JOIN {old} AS old ON old.item_id = new.item_id"
 
 
 def stage_release(
@@ -114,8 +114,20 @@ def count_changes(connection: duckdb.DuckDBPyConnection, old: str, new: str) -> 
         connection: to a database.
         old, new: tables or subqueries of this package with item_id and content_hash.
     """
-    added, changed, deleted = connection.execute(_CHANGES.format(old=old, new=new)).fetchone() or (0, 0, 0)
+    counts = ", ".join(f"count(*) FILTER ({change})" for change in _CHANGES.values())
+    joined = _JOINED.format(old=old, new=new)
+    added, changed, deleted = connection.execute(f"SELECT {counts} {joined}").fetchone() or (0, 0, 0)
     return added, changed, deleted
+
+
+def list_changes(connection: duckdb.DuckDBPyConnection, old: str, new: str, limit: int) -> dict[str, list[str]]:
+    """Return the first ids, at most `limit`, of the documents that `count_changes` counts: added, changed, deleted."""
+    ids, joined = "SELECT coalesce(new.item_id, old.item_id) AS id", _JOINED.format(old=old, new=new)
+    found = {}
+    for kind, change in _CHANGES.items():
+        rows = connection.execute(f"{ids} {joined} WHERE {change} ORDER BY id LIMIT {limit}").fetchall()
+        found[kind] = [item for (item,) in rows]
+    return found
 
 
 @contextmanager

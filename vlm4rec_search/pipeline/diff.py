@@ -11,13 +11,15 @@ from tenacity import Retrying
 from vlm4rec_search.common.concurrency import run_concurrently
 from vlm4rec_search.indexes.many import AGAIN, WORKERS, answer_many
 from vlm4rec_search.indexes.releases import Releases
-from vlm4rec_search.indexes.staging import count_changes
+from vlm4rec_search.indexes.staging import count_changes, list_changes
 from vlm4rec_search.pipeline.exposure import TOP, measure_release
 from vlm4rec_search.search.exposure import Exposure
 from vlm4rec_search.search.query import Answer, Mode, Query
 from vlm4rec_search.search.ranking import Ranking
 from vlm4rec_search.search.rules import Rule
 from vlm4rec_search.search.searcher import Searcher
+
+_EXAMPLES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,7 @@ class ReleaseDiff:
     Attributes:
         first, second: names of the releases.
         added, changed, deleted: numbers of documents.
+        examples: the first ids of the added, changed and deleted documents, up to ten of each.
         users: number of users for whom both releases were searched.
         overlap: by mode, the mean share of a user's ten hits that both releases have. Users whom neither release
             answers from the profile are left out, and so is a mode without any other: they get the same fallback
@@ -40,6 +43,7 @@ class ReleaseDiff:
     added: int
     changed: int
     deleted: int
+    examples: Mapping[str, Sequence[str]]
     users: int
     overlap: Mapping[str, float]
     compared: Mapping[str, int]
@@ -54,6 +58,7 @@ class ReleaseDiff:
             "added": self.added,
             "changed": self.changed,
             "deleted": self.deleted,
+            "examples": dict(self.examples),
             "users": self.users,
             "kept": dict(self.overlap),
             "compared": dict(self.compared),
@@ -86,7 +91,7 @@ def compare_releases(
         RunError: the index does not answer, also when it is asked again.
     """
     first, second = releases.find(first), releases.find(second)
-    changes = _count_changes(releases, first, second)
+    changes, examples = _changes(releases, first, second)
     with releases.open(first, ranking, rules) as before, releases.open(second, ranking, rules) as after:
         sample = _known(after, releases.users(first, users), again)
         found = {mode: _overlaps(before, after, sample, mode, again) for mode in get_args(Mode)}
@@ -94,17 +99,19 @@ def compare_releases(
     overlap = {mode: round(float(np.mean(each)), 4) for mode, each in shares.items()}
     compared = {mode: len(each) for mode, each in shares.items()}
     exposures = [measure_release(releases, name, sample, ranking, rules, again=again) for name in (first, second)]
-    return ReleaseDiff(first, second, *changes, len(sample), overlap, compared, *exposures)
+    return ReleaseDiff(first, second, *changes, examples, len(sample), overlap, compared, *exposures)
 
 
-def _count_changes(releases: Releases, first: str, second: str) -> tuple[int, int, int]:
+def _changes(releases: Releases, first: str, second: str) -> tuple[tuple[int, int, int], Mapping[str, Sequence[str]]]:
+    """Return how many documents are added, changed and deleted, and the first ids of each kind."""
     with duckdb.connect() as connection:
         for table, name in (("first", first), ("second", second)):
             connection.execute(f"CREATE TABLE {table} (item_id VARCHAR, content_hash VARCHAR)")
             for batch in releases.documents(name, ("item_id", "content_hash")):
                 connection.register("batch", batch)
                 connection.execute(f"INSERT INTO {table} SELECT * FROM batch")  # noqa: S608  our own names
-        return count_changes(connection, "first", "second")
+        examples = list_changes(connection, "first", "second", _EXAMPLES)
+        return count_changes(connection, "first", "second"), examples
 
 
 def _known(index: Searcher, users: Sequence[str], again: Retrying) -> list[str]:

@@ -76,6 +76,27 @@ CREATE MACRO refused(of_kind, of_id) AS EXISTS (FROM refused_ids WHERE kind = of
 _REFUSED_KINDS: dict[Hashed, str] = {"profiles": "user", "segments": "segment"}
 _WARNINGS = ("refused", "duplicate_captions")
 
+_FAULTS = {
+    "missing": "only in the tables",
+    "extra": "only in the index",
+    "stale": "with other content than in the tables",
+    "refused": "that publication refused (`dead_letters` says why)",
+}
+_PHRASES = {
+    **{fault: f"document{{s}} {phrase}, such as {{examples}}" for fault, phrase in _FAULTS.items()},
+    **{
+        f"{fault}_{noun}s": f"{noun}{{s}} {phrase}, such as {{examples}}"
+        for noun in ("profile", "segment")
+        for fault, phrase in _FAULTS.items()
+    },
+    "stale_behaviour": "document{s} with other popularity or co-purchases than in the tables, such as {examples}",
+    "vector_mismatch": "document{s} with other vectors than in the tables, such as {examples}",
+    "duplicate_captions": "document{s} with a caption that others have too, such as {examples}",
+    "same_first_hits": "shopper{s} with the same first hit, {examples}",
+    "hubs": "document{s} in the top tens of too many shoppers, such as {examples}",
+    "never_shown": "document{s} in no top ten, such as {examples}",
+}
+
 Severity = Literal["error", "warning"]
 
 
@@ -94,13 +115,23 @@ class Finding:
     refused_segments (missing ones that the publication of the same tables refused, or whose id is too long for a
     server: the table `dead_letters` has the reasons; after the tables changed, others are missing); other_photos (the
     release has vectors of photos and the tables that are to be published have none, or the reverse, or another encoder
-    made them).
+    made them); older_release (where there are errors: a newer release can be opened, so that somebody may have rolled
+    back, and differences are expected).
     """
 
     kind: str
     severity: Severity
     count: int
     examples: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """What was found, in words; of some kinds the examples are sentences."""
+        if phrase := _PHRASES.get(self.kind):
+            plural = "" if self.count == 1 else "s"
+            return f"{self.count:,} {phrase.format(s=plural, examples=', '.join(self.examples))}"
+        more = self.count - len(self.examples)
+        return "; ".join([*self.examples, *([f"and {more:,} more"] if more else [])])
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +201,9 @@ def examine(
     images = (live.image_encoder, staged.image_encoder)
     changed = [f"image encoder {images[0]} in the index, {images[1]} in the tables"] if images[0] != images[1] else []
     findings.append(_finding("other_photos", "warning", changed))
+    if any(each.severity == "error" and each.count for each in findings) and (newer := releases.newer(name)):
+        line = f"the live release is older than {newer[-1]} (rolled back?): that it differs from the tables is expected"
+        findings.append(_finding("older_release", "warning", [line]))
     return Diagnosis([finding for finding in findings if finding.count], exposure)
 
 

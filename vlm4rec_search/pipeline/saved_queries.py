@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
@@ -87,6 +88,17 @@ def run_query(query: SavedQuery, copy: Path, limit: int | None = None) -> QueryR
         raise UsageError(f"the query {query.name} fails ({first_line(error)}): {advice}") from None
     except duckdb.Error as error:
         raise RunError(f"the query {query.name} fails on {copy}: {first_line(error)}") from None
+
+
+def describe_age(copy: Path, records: Path) -> str | None:
+    """Return a line where publications were recorded after a copy was made; None where the copy has all of them."""
+    if not (copy.is_file() and records.is_file()):
+        return None
+    made, recorded = (datetime.fromtimestamp(path.stat().st_mtime, UTC) for path in (copy, records))
+    if made >= recorded:
+        return None
+    moments = f"of {made:%Y-%m-%d %H:%M} UTC, before the records of releases of {recorded:%Y-%m-%d %H:%M} UTC"
+    return f"the copy is {moments}: run `vlm4rec publish-tables`"
 
 
 def _load(path: Path) -> SavedQuery:

@@ -74,9 +74,11 @@ class EmbeddedReleases(Releases):
             pointer.activate(self.folder, name)
 
     def prune(self, retained: int, kept: Collection[str] = ()) -> Sequence[str]:
+        """Delete the files of old releases and what killed processes have left."""
         with pointer.folder_lock(self.folder), pointer.pointer_lock(self.folder):
             live = self.live()
             needed = {live, *self.older(live)[-1:]} if live else set()
+            pointer.remove_unfinished(self.folder)
             return pointer.remove_old(self.folder, {*needed, *kept}, retained)
 
     def open(
