@@ -115,7 +115,8 @@ def test_items_are_named_without_their_shares() -> None:
     assert goes_with(parts(0.4), "the history") == 'it goes with "item 0"'
     assert goes_with([], "the history") == "it goes with items of the history"
     assert goes_with([]) == "it goes with the item"
-    assert chosen_with([]) == resembles([], True) == shares_words([]) == ""
+    assert chosen_with([], "the history") == "it was chosen together with items of the history"
+    assert resembles([], True) == shares_words([]) == ""
 
 
 @pytest.mark.parametrize(
@@ -246,13 +247,19 @@ def test_an_item_that_co_purchases_name_is_not_named_again(tmp_path: Path) -> No
     publish(tmp_path)
     both = {**dict.fromkeys(KINDS, 0.0), "behaviour": 0.9, "ease": 0.1}
     with open_index(str(tmp_path), ranking=RANKING) as index:
-        told, alone = (
+        told, turned, alone = (
             index.search(Query(user="u1", explain=True, fusion="minmax", weights=weights)).hits[0].explanation
-            for weights in (both, {**both, "behaviour": 0.0})
+            for weights in (both, {**both, "behaviour": 0.1, "ease": 0.9}, {**both, "behaviour": 0.0})
         )
-    assert told is not None and alone is not None
+    assert told is not None and turned is not None and alone is not None
     assert [part.item_id for part in told.bought_with] == [part.item_id for part in told.goes_with] == ["a"]
-    assert told.sentence == 'It was chosen together with "red dress".'
+    assert told.sentence == (
+        'Mostly because it was chosen together with "red dress"; a little because it goes with items of the history.'
+    )
+    assert turned.sentence == (
+        'Mostly because it goes with "red dress"; a little because it was chosen together with items of the history.'
+    )
+    assert [reason.share for reason in told.reasons] == [leg.share for leg in told.legs], "as the bar of the page"
     assert alone.sentence == 'It goes with "red dress".'
 
 

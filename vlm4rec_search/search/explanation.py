@@ -173,7 +173,7 @@ class Explainer:
         if pins:  # whatever the scores are
             return [], pins
         reasons = [
-            Reason(self._clause(column, float(scores[column]), hit), float(contribution))
+            Reason(self._clause(column, float(scores[column]), contributions, hit), float(contribution))
             for column, contribution in enumerate(contributions)
         ]
         if boosted > 0.0:
@@ -185,7 +185,7 @@ class Explainer:
         of_action = [rule.note for rule in self._plan.rules if rule.action == action]
         return [note for note in notes if note in of_action]
 
-    def _clause(self, column: int, score: float, hit: _Hit) -> str:
+    def _clause(self, column: int, score: float, contributions: Floats, hit: _Hit) -> str:
         """Return why a retriever found a hit, in words; empty where its score says nothing for the hit."""
         if score <= 0.0:
             return ""
@@ -206,10 +206,8 @@ class Explainer:
             case "words":
                 forms = {word.form for word in retriever.words.values()}
                 return shares_words([part for part in hit.words if part.word in forms], place)
-            case "co-purchase":
-                return chosen_with(largest(self._co_purchase_parts(hit.item_id, [retriever.origin])))
-            case "ease":
-                return self._goes_with(hit.item_id, retriever.origin, place)
+            case "co-purchase" | "ease":
+                return self._connected(column, contributions, hit.item_id, place)
             case "buy-again":
                 return self._chosen_before(hit.item_id)
             case "fitted":
@@ -244,13 +242,23 @@ class Explainer:
         """Return whether the vector of a retriever is made of this item, too."""
         return item_id in self._history_weights(self._plan.retrievers[column])
 
-    def _goes_with(self, item_id: str, origin: Origin | None, place: str) -> str:
-        """Return the clause of EASE; what the clause of co-purchases names is not told twice."""
-        parts = largest(self._ease_parts(item_id, [origin]))
-        bought_with = largest(self._co_purchase_parts(item_id, [origin])) if self._uses("co-purchase") else ()
-        told = {part.title for part in named_parts(bought_with)}
-        others = [part for part in named_parts(parts) if part.title not in told]
-        return goes_with(others, place) if others or not parts else chosen_with(bought_with)
+    def _connected(self, column: int, contributions: Floats, item_id: str, place: str) -> str:
+        """Return the clause of co-purchases or EASE, without the items that the other names if it added more."""
+        retriever = self._plan.retrievers[column]
+        more = [
+            each
+            for other in self._columns(("co-purchase", "ease"))
+            if contributions[other] > contributions[column]
+            and (each := self._plan.retrievers[other]).origin == retriever.origin
+        ]
+        told = {part.title for each in more for part in self._connecting(each, item_id)}
+        parts = [part for part in self._connecting(retriever, item_id) if part.title not in told]
+        return chosen_with(parts, place) if retriever.name == "co-purchase" else goes_with(parts, place)
+
+    def _connecting(self, retriever: Retriever, item_id: str) -> Sequence[HistoryPart]:
+        """Return the items that the clause of co-purchases or EASE may name."""
+        parts_of = self._co_purchase_parts if retriever.name == "co-purchase" else self._ease_parts
+        return named_parts(largest(parts_of(item_id, [retriever.origin])))
 
     def _chosen_before(self, item_id: str) -> str:
         repeat = self._facts.user.repeats.get(item_id) if self._facts.user else None
