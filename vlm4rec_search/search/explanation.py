@@ -20,7 +20,7 @@ from vlm4rec_search.search.reasons import (
     goes_with,
     has_learned_likeness,
     has_words,
-    is_among,
+    is_in,
     is_near,
     is_nearest,
     is_popular,
@@ -191,6 +191,8 @@ class Explainer:
             return ""
         retriever, text = self._plan.retrievers[column], self._plan.query.text
         place = self._visit if retriever.origin == "session" else HISTORY
+        if retriever.name in (*FROM_HISTORY, "words", "fitted") and self._is_own(retriever, hit.item_id):
+            return (self._chosen_before(hit.item_id) if place == HISTORY else "") or is_in(place or VISIT)
         match retriever.name:
             case "profile" | "interest":
                 return hit.like_history
@@ -211,9 +213,7 @@ class Explainer:
             case "buy-again":
                 return self._chosen_before(hit.item_id)
             case "fitted":
-                parts = hit.learned_alike.get(column, ())
-                is_own = not parts and self._is_own(column, hit.item_id)
-                return is_among(place) if is_own else has_learned_likeness(parts, place)
+                return has_learned_likeness(hit.learned_alike.get(column, ()), place)
             case "shoppers":
                 return "similar shoppers chose it"
             case "popularity":
@@ -226,8 +226,6 @@ class Explainer:
         parts, is_top = self._history_parts(column, vector, item_id), self._is_top(column, document)
         if alike := self._alike(column, parts, vector):
             return resembles(alike, is_top, place)
-        if column is not None and self._is_own(column, item_id):
-            return is_among(place)
         return is_nearest(place) if parts and is_top else ""
 
     def _alike(self, column: int | None, parts: Sequence[HistoryPart], vector: Vector) -> list[HistoryPart]:
@@ -238,9 +236,9 @@ class Explainer:
         cosines = dict(zip([item.item_id for item in items], (vectors @ vector).round(6).tolist(), strict=True))
         return [part for part in parts if cosines[part.item_id] >= ALIKE]
 
-    def _is_own(self, column: int, item_id: str) -> bool:
-        """Return whether the vector of a retriever is made of this item, too."""
-        return item_id in self._history_weights(self._plan.retrievers[column])
+    def _is_own(self, retriever: Retriever, item_id: str) -> bool:
+        """Return whether the vector or the words of a retriever are made of this item, too."""
+        return self._history_weights(retriever).get(item_id, 0.0) > 0.0
 
     def _connected(self, column: int, contributions: Floats, item_id: str, place: str) -> str:
         """Return the clause of co-purchases or EASE, without the items that the other names if it added more."""

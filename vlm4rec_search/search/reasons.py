@@ -91,9 +91,9 @@ def is_nearest(place: str) -> str:
     return f"it is among the nearest to {_any_of(place)}"
 
 
-def is_among(place: str) -> str:
-    """Return the clause of a hit that is an item of `place` itself, and like no other one."""
-    return f"it is among the items of {place}"
+def is_in(place: str) -> str:
+    """Return the clause of a hit that is an item of `place` itself."""
+    return f"it is in {place}"
 
 
 def has_learned_likeness(parts: Sequence[HistoryPart], place: str = "") -> str:
