@@ -293,6 +293,8 @@ def test_a_forgotten_shopper_is_not_shown(shop: Embedded, service: Service) -> N
         client.get(f"/unlock?token={TOKEN}")
         addresses = ("/", "/?find=u", "/rules")
         assert all("u1" in client.get(address).text for address in addresses)
+        ids = client.get("/?find=u").text.partition("begin with")[2].partition("</ul>")[0]
+        assert re.findall(r">(u\d)<", ids) == ["u1", "u2", "u3", "u4"]
         shop.releases.forget({"u1", "u2", "u3"})
         wait_until(lambda: service.reader().user("u1") is None)
         views = [client.get(address).text for address in addresses]

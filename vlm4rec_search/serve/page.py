@@ -206,7 +206,7 @@ class Page:
         if find:
             user_id = normal_form(find)
             exact = self.service.reader().user(user_id)
-            ids = [each for each in self.shop.ids() if each.startswith(user_id) and each != user_id]
+            ids = sorted(each for each in self.shop.ids() if each.startswith(user_id) and each != user_id)
             some = self.shop.still(ids[:_FOUND])
             found = {"exact": user_id if exact else None, "ids": some, "more": max(0, len(ids) - _FOUND)}
         chosen = [
