@@ -292,7 +292,7 @@ def test_rules_that_touch_nothing_are_reported(releases: Releases) -> None:
     assert [bool(each) for each in in_release] == [True] * 6 + [False, True] + [False] * 3 + [True]
     assert in_release[:2] == [
         "touches nothing: no item has the field 'brnad'; did you mean 'brand'?",
-        "touches nothing: no item fulfils it",
+        "touches nothing: no item fulfils it; did you mean 'Alder'?",
     ]
     assert in_release[3:5] == ["not in the release: gone", "touches nothing: not in the release: A"]
 

@@ -173,7 +173,7 @@ def test_every_view_works_by_keyboard_for_weak_eyes_and_on_a_telephone(browser: 
 def test_the_views_are_there_on_both_backends(backend: Backend, tmp_path: Path) -> None:
     live = backend.publish(given(documents()))
     (tmp_path / "rules.yaml").write_text(
-        "rules: [{action: drop, filter: colour=red}, {action: bury, filter: price>=0}]"
+        "rules: [{action: drop, filter: colour=red}, {action: bury, filter: price>=0}, {action: pin, items: [f]}]"
     )
     with Service(settings_of(backend, tmp_path), 0.5) as service, serving(service, page_token=TOKEN) as client:
         shown = {
@@ -184,8 +184,8 @@ def test_the_views_are_there_on_both_backends(backend: Backend, tmp_path: Path) 
         assert 'href="/look?user=u4"' in start
         assert look.count('class="card"') == 3
         assert "shared words" in look
-        assert 'id="like-item-b"' in item
-        assert (rules.count("touches nothing: no item has the field"), rules.count("touches items")) == (1, 1)
+        assert item.partition('id="like-item-')[2].startswith("e"), "no pin; what has a price is put last"
+        assert (rules.count("touches nothing: no item has the field"), rules.count("touches items")) == (1, 2)
         assert live in releases
         compared = client.get("/releases", params={"first": live, "second": live}).text
         assert "of the top tens of 2 shoppers the same" in compared
@@ -296,6 +296,8 @@ def test_a_forgotten_shopper_is_not_shown(shop: Embedded, service: Service) -> N
         client.get(f"/unlock?token={TOKEN}")
         addresses = ("/", "/?find=u", "/rules")
         assert all("u1" in client.get(address).text for address in addresses)
+        ids = client.get("/?find=u").text.partition("begin with")[2].partition("</ul>")[0]
+        assert re.findall(r">(u\d)<", ids) == ["u1", "u2", "u3", "u4"]
         shop.releases.forget({"u1", "u2", "u3"})
         wait_until(lambda: service.reader().user("u1") is None)
         views = [client.get(address).text for address in addresses]

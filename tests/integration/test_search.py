@@ -94,7 +94,9 @@ def test_nothing_left_is_told_apart_from_nothing_there(backend: Backend) -> None
         assert index.search(Query(user="u1", filters=dear)).note == "nothing fits price=1000..: use fewer filters"
         assert index.search(Query(text="lamp", filters=dear)).note == "nothing fits price=1000..: use fewer filters"
         many = Query(text="lamp", filters=[f"brand={number}" for number in range(5)])
-        assert index.search(many).note == "nothing fits brand=0, brand=1, brand=2 and 2 more: use fewer filters"
+        assert index.search(many).note == "no item has brand=0, brand=1, brand=2 and 2 more (values are Alder)"
+        misspelt = Query(user="u1", filters=["category=Dreses", "price=1.."])
+        assert index.search(misspelt).note == "no item has category=Dreses (did you mean 'dresses'?)"
         unknown = index.search(Query(user="nobody", filters=dear)).note or ""
         assert ("is not known" in unknown, "nothing fits price=1000.." in unknown) == (True, True)
 

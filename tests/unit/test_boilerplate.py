@@ -26,9 +26,11 @@ def test_a_caption_of_boilerplate_alone_is_none() -> None:
     assert remove_boilerplate(captions)[-3:] == [None, None, "A lamp."]
 
 
-def test_a_small_catalogue_has_no_boilerplate() -> None:
-    captions: list[str | None] = ["A mug.", "A mug.", None]
-    assert remove_boilerplate(captions) == captions
+def test_boilerplate_of_a_small_catalogue_is_what_all_captions_have() -> None:
+    captions = [f"A {colour} item, plain; {'tall' if colour == 'red' else 'compact'} outline." for colour in COLOURS]
+    assert remove_boilerplate(captions)[:2] == ["A navy, compact.", "A red, tall."]
+    few: list[str | None] = ["A mug.", "A mug.", None]
+    assert remove_boilerplate(few) == few
 
 
 def test_sentences_of_the_shop_are_removed_and_those_of_items_stay() -> None:

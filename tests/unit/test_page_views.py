@@ -23,7 +23,7 @@ from vlm4rec_search.serve.views import State, diff_lines, legend, make_cards
 class NoDocuments(Reader):
     """A reader of a release without documents."""
 
-    release = fields = user = items = neighbours = popular = retrieve = None  # type: ignore[assignment]
+    release = fields = user = items = neighbours = popular = retrieve = values = None  # type: ignore[assignment]
 
     def documents(self, item_ids: object) -> dict[str, object]:  # type: ignore[override]
         return {}

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -115,7 +116,8 @@ def test_items_are_named_without_their_shares() -> None:
     assert goes_with(parts(0.4), "the history") == 'it goes with "item 0"'
     assert goes_with([], "the history") == "it goes with items of the history"
     assert goes_with([]) == "it goes with the item"
-    assert chosen_with([]) == resembles([], True) == shares_words([]) == ""
+    assert chosen_with([], "the history") == "it was chosen together with items of the history"
+    assert resembles([], True) == shares_words([]) == ""
 
 
 @pytest.mark.parametrize(
@@ -223,12 +225,14 @@ def test_an_item_does_not_resemble_itself(tmp_path: Path) -> None:
         query = Query(user="u1", mode="semantic", include_seen=True, explain=True)
         told = {hit.item_id: hit.explanation for hit in index.search(query).hits}
         alone = index.search(Query(user="u2", mode="semantic", include_seen=True, explain=True)).hits[0].explanation
+        (by_words,) = index.search(replace(query, mode="lexical", k=1)).hits
     a, d = told["a"], told["d"]
-    assert a is not None and d is not None and alone is not None
-    assert a.sentence == 'It resembles "red lamp" from the history.'
+    assert a is not None and d is not None and alone is not None and by_words.explanation is not None
+    assert a.sentence == by_words.explanation.sentence == "It is in the history."
+    assert d.sentence == "You chose it 3 times, most recently on 9 February 2025."
     assert [part.item_id for part in d.history] == ["a"]
     assert a.rest + sum(part.share for part in a.history) == pytest.approx(a.legs[0].score, abs=1e-5)
-    assert (alone.sentence, alone.history) == ("It is among the items of the history.", ())
+    assert (alone.sentence, alone.history) == ("It is in the history.", ())
 
 
 def test_collaborative_retrievers_give_reasons(tmp_path: Path) -> None:
@@ -246,13 +250,19 @@ def test_an_item_that_co_purchases_name_is_not_named_again(tmp_path: Path) -> No
     publish(tmp_path)
     both = {**dict.fromkeys(KINDS, 0.0), "behaviour": 0.9, "ease": 0.1}
     with open_index(str(tmp_path), ranking=RANKING) as index:
-        told, alone = (
+        told, turned, alone = (
             index.search(Query(user="u1", explain=True, fusion="minmax", weights=weights)).hits[0].explanation
-            for weights in (both, {**both, "behaviour": 0.0})
+            for weights in (both, {**both, "behaviour": 0.1, "ease": 0.9}, {**both, "behaviour": 0.0})
         )
-    assert told is not None and alone is not None
+    assert told is not None and turned is not None and alone is not None
     assert [part.item_id for part in told.bought_with] == [part.item_id for part in told.goes_with] == ["a"]
-    assert told.sentence == 'It was chosen together with "red dress".'
+    assert told.sentence == (
+        'Mostly because it was chosen together with "red dress"; a little because it goes with items of the history.'
+    )
+    assert turned.sentence == (
+        'Mostly because it goes with "red dress"; a little because it was chosen together with items of the history.'
+    )
+    assert [reason.share for reason in told.reasons] == [leg.share for leg in told.legs], "as the bar of the page"
     assert alone.sentence == 'It goes with "red dress".'
 
 
@@ -264,7 +274,7 @@ def test_an_item_that_may_be_bought_again_is_a_hit_and_says_why(tmp_path: Path) 
     assert {hit.item_id for hit in hits} - {hit.item_id for hit in usual} == {"d"}
     again = next(hit.explanation for hit in hits if hit.item_id == "d")
     assert again is not None
-    assert "because you chose it 3 times, most recently on 9 February 2025" in again.sentence
+    assert again.sentence == "You chose it 3 times, most recently on 9 February 2025.", "and not that it is like itself"
     assert [leg.rank for leg in again.legs if leg.name == "buy-again"] == [1]
 
 

@@ -42,6 +42,24 @@ def test_popularity_counts_where_it_is_asked_for(folder: Path, monkeypatch: pyte
     assert names("--weight", "popularity=1") == names("--scenario", "loud") == without | {"popularity"}
 
 
+@pytest.mark.usefixtures("hashing_encoder")
+def test_a_pin_is_not_like_an_item(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rules = folder / "rules.yaml"
+    rules.write_text(
+        "scenarios: {shelf: {}}\nrules:\n- {action: pin, items: [f]}\n"
+        "- {action: pin, items: [e], when: {scenario: shelf}}"
+    )
+    monkeypatch.setenv("VLM4REC_RULES", str(rules))
+
+    def first(command: str, option: str, *more: str) -> str:
+        found = CliRunner().invoke(main, [command, option, "a", "--index", str(folder), "--json", *more])
+        return str(json.loads(found.stdout)["hits"][0]["item_id"])
+
+    assert first("search", "--items") == "f"
+    assert first("similar", "--item") == "b"
+    assert first("similar", "--item", "--scenario", "shelf") == "e"
+
+
 def test_an_item_that_nobody_bought_with_another_is_told(index: Searcher) -> None:
     answer = index.search(Query(items=["f"], mode="behaviour"))
     assert answer.tier == "popularity"

@@ -179,7 +179,7 @@ def _answer(options: dict[str, Any], *, is_similar: bool = False, **subject: Any
     from vlm4rec_search.common.settings import settings
     from vlm4rec_search.indexes import open_index_of
     from vlm4rec_search.search.query import Query
-    from vlm4rec_search.search.rules import similar_weights
+    from vlm4rec_search.search.rules import similar_options
 
     url, as_json, print_request = (options.pop(name) for name in ("url", "as_json", "print_request"))
     weights = dict(_weight(text) for text in options.pop("weights"))
@@ -188,7 +188,7 @@ def _answer(options: dict[str, Any], *, is_similar: bool = False, **subject: Any
         options["at"] = options["at"].replace(tzinfo=UTC)
     arguments = under_scenario(options.pop("scenario"), options)
     if is_similar:
-        arguments["weights"] = similar_weights(arguments)
+        arguments |= similar_options(arguments)
     query = Query(**arguments)
     with open_index_of(settings(), url) as index:
         if print_request:

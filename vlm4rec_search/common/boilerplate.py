@@ -18,7 +18,7 @@ SENTENCE_SHARE, SENTENCE_WORDS = 0.2, 4
 
 Shorter ones, such as "100% cotton.", may be what somebody likes.
 """
-FEWEST = 20  # texts: of fewer ones, a word may be in most by chance
+FEWEST, IN_ALL = 20, 5  # texts: of fewer ones, a word may be in most by chance, and even in all
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 _PHRASE_END = re.compile(r"((?:[.;:,]+(?:\s+|$)|\s*[()]+\s*)+)")
 
@@ -27,15 +27,17 @@ def remove_boilerplate(captions: Sequence[str | None]) -> list[str | None]:
     """Return the captions without their boilerplate, None where nothing else is left.
 
     Words whose terms are in more than `SHARE` of the captions are removed, and phrases of which only stop words would
-    be left. A catalogue of fewer than `FEWEST` captions has no boilerplate.
+    be left. In a catalogue of fewer than `FEWEST` captions these are the words that all have, and of fewer than
+    `IN_ALL` there are none.
 
     Args:
         captions: of the items of a catalogue, None for an item without a caption.
     """
     told = [caption for caption in captions if caption]
     frequency = _text_frequency(told)
-    common = {term for term, count in frequency.items() if count > SHARE * len(told)}
-    if len(told) < FEWEST or not common:
+    most = SHARE * len(told) if len(told) >= FEWEST else len(told) - 1
+    common = {term for term, count in frequency.items() if count > most}
+    if len(told) < IN_ALL or not common:
         return list(captions)
     terms = cache(_terms)  # a catalogue has few different words
     return [_without(caption, common, terms) if caption else None for caption in captions]

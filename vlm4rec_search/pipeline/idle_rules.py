@@ -3,14 +3,12 @@
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
-from difflib import get_close_matches
 
 import duckdb
 
 from vlm4rec_search.indexes.search_layer import Frame, SearchTables
 from vlm4rec_search.search.backend import Reader
-from vlm4rec_search.search.filters import COLUMNS, Filter, parse_filter
-from vlm4rec_search.search.model import Request, Retriever
+from vlm4rec_search.search.filters import COLUMNS, Filter, parse_filter, suggest, suggest_values
 from vlm4rec_search.search.rules import Condition, Rule
 
 _SHOWN = 5
@@ -66,6 +64,10 @@ class _Catalogue(ABC):
     def fulfils(self, condition: Filter) -> bool:
         """Return whether an item fulfils a condition on a known field."""
 
+    @abstractmethod
+    def values(self, field: str) -> Sequence[str]:
+        """Return the values of a field, sorted."""
+
     def near_items(self, item: str) -> Sequence[str]:
         """Return ids that somebody may have meant by one that is missing, where they can be looked up."""
         return ()
@@ -73,10 +75,6 @@ class _Catalogue(ABC):
     def segments(self) -> Collection[str] | None:
         """Return the segments that shoppers are in, None where they cannot be looked up."""
         return None
-
-    def values(self, field: str) -> Sequence[str]:
-        """Return the values of a field, where they can be looked up."""
-        return ()
 
 
 class _Tables(_Catalogue):
@@ -120,9 +118,10 @@ class _Release(_Catalogue):
         return [item for item in items if item not in known]
 
     def fulfils(self, condition: Filter) -> bool:
-        everything = Retriever("popularity", "popularity")
-        retrieved = self._reader.retrieve(Request([everything], (condition,), None, (), 1))
-        return len(retrieved.candidates[0].documents) > 0
+        return self._reader.has_match(condition)
+
+    def values(self, field: str) -> Sequence[str]:
+        return self._reader.values(field)
 
 
 def _describe(rule: Rule, catalogue: _Catalogue) -> str | None:
@@ -134,20 +133,17 @@ def _describe(rule: Rule, catalogue: _Catalogue) -> str | None:
         missing = catalogue.missing(rule.items)
         if not missing:
             return None
-        near = _suggest(missing[0], catalogue.near_items(missing[0])) if len(missing) == 1 else ""
+        near = _then(suggest(missing[0], catalogue.near_items(missing[0]))) if len(missing) == 1 else ""
         effect = "" if len(missing) < len(rule.items) else "touches nothing: "
         return f"{effect}not in {catalogue.name}: {', '.join(missing[:_SHOWN])}{near}"
     condition = parse_filter(rule.filter)
     if condition.field not in catalogue.fields:
         fields = sorted(catalogue.fields)
-        near = _suggest(condition.field, fields) or f"; the fields are {', '.join(fields)}"
-        return f"touches nothing: no item has the field {condition.field!r}{near}"
+        near = suggest(condition.field, fields) or f"the fields are {', '.join(fields)}"
+        return f"touches nothing: no item has the field {condition.field!r}{_then(near)}"
     if catalogue.fulfils(condition):
         return None
-    values = catalogue.values(condition.field)
-    near = _suggest(condition.values[0], values) if condition.values else ""
-    some = f"; values are {', '.join(values[:_SHOWN])}" if values else ""
-    return f"touches nothing: no item fulfils it{near or some}"
+    return f"touches nothing: no item fulfils it{_then(suggest_values(condition, catalogue.values(condition.field)))}"
 
 
 def _describe_condition(when: Condition, catalogue: _Catalogue) -> str | None:
@@ -162,10 +158,8 @@ def _describe_condition(when: Condition, catalogue: _Catalogue) -> str | None:
     else:
         return None
     effect = "" if len(unknown) < len(named) else "touches nothing: "
-    return f"{effect}{what} {', '.join(map(repr, unknown[:_SHOWN]))}{_suggest(unknown[0], known)}"
+    return f"{effect}{what} {', '.join(map(repr, unknown[:_SHOWN]))}{_then(suggest(unknown[0], known))}"
 
 
-def _suggest(name: str, names: Collection[str]) -> str:
-    folded = {each.casefold(): each for each in names}
-    near = get_close_matches(name.casefold(), folded, n=1, cutoff=0.75)
-    return f"; did you mean {folded[near[0]]!r}?" if near else ""
+def _then(hint: str) -> str:
+    return hint and f"; {hint}"

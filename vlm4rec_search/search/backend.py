@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from vlm4rec_search.common.errors import RunError, UsageError
 from vlm4rec_search.common.turns import Turns
 from vlm4rec_search.common.vectors import Floats, Ints, Vectors
+from vlm4rec_search.search.filters import Filter
 from vlm4rec_search.search.fusion import Candidates
-from vlm4rec_search.search.model import Document, Item, Neighbours, Plan, Ranked, Record, Request, User
+from vlm4rec_search.search.model import Document, Item, Neighbours, Plan, Ranked, Record, Request, Retriever, User
 from vlm4rec_search.search.query import Kind
 from vlm4rec_search.search.release import ReleaseMeta
+
+MAX_VALUES = 1_000  # values of a field that a reader returns
 
 
 class UnavailableError(RunError):
@@ -103,6 +106,10 @@ class Reader(ABC):
         """The attributes that its documents have, which filters can name beside `COLUMNS`."""
 
     @abstractmethod
+    def values(self, field: str) -> Sequence[str]:
+        """Return the `MAX_VALUES` most frequent values that filters see of a field, sorted."""
+
+    @abstractmethod
     def user(self, user_id: str, *, interests: bool = False) -> User | None:
         """Return what the release knows of a shopper, None for an unknown one.
 
@@ -150,6 +157,16 @@ class Reader(ABC):
             UnavailableError: no retriever answers in time.
             RunError: the backend refuses; `ReleaseGoneError` and `ItemGoneError` are its special cases.
         """
+
+    def has_match(self, condition: Filter) -> bool:
+        """Return whether any document fulfils a condition.
+
+        Raises:
+            UsageError, RunError: as for `retrieve`.
+        """
+        everything = Retriever("popularity", "popularity")
+        retrieved = self.retrieve(Request([everything], (condition,), None, (), 1))
+        return len(retrieved.candidates[0].documents) > 0
 
     @property
     def failed(self) -> Sequence[str]:

@@ -20,7 +20,7 @@ from vlm4rec_search.search.reasons import (
     goes_with,
     has_learned_likeness,
     has_words,
-    is_among,
+    is_in,
     is_near,
     is_nearest,
     is_popular,
@@ -173,7 +173,7 @@ class Explainer:
         if pins:  # whatever the scores are
             return [], pins
         reasons = [
-            Reason(self._clause(column, float(scores[column]), hit), float(contribution))
+            Reason(self._clause(column, float(scores[column]), contributions, hit), float(contribution))
             for column, contribution in enumerate(contributions)
         ]
         if boosted > 0.0:
@@ -185,12 +185,14 @@ class Explainer:
         of_action = [rule.note for rule in self._plan.rules if rule.action == action]
         return [note for note in notes if note in of_action]
 
-    def _clause(self, column: int, score: float, hit: _Hit) -> str:
+    def _clause(self, column: int, score: float, contributions: Floats, hit: _Hit) -> str:
         """Return why a retriever found a hit, in words; empty where its score says nothing for the hit."""
         if score <= 0.0:
             return ""
         retriever, text = self._plan.retrievers[column], self._plan.query.text
         place = self._visit if retriever.origin == "session" else HISTORY
+        if retriever.name in (*FROM_HISTORY, "words", "fitted") and self._is_own(retriever, hit.item_id):
+            return (self._chosen_before(hit.item_id) if place == HISTORY else "") or is_in(place or VISIT)
         match retriever.name:
             case "profile" | "interest":
                 return hit.like_history
@@ -206,16 +208,12 @@ class Explainer:
             case "words":
                 forms = {word.form for word in retriever.words.values()}
                 return shares_words([part for part in hit.words if part.word in forms], place)
-            case "co-purchase":
-                return chosen_with(largest(self._co_purchase_parts(hit.item_id, [retriever.origin])))
-            case "ease":
-                return self._goes_with(hit.item_id, retriever.origin, place)
+            case "co-purchase" | "ease":
+                return self._connected(column, contributions, hit.item_id, place)
             case "buy-again":
                 return self._chosen_before(hit.item_id)
             case "fitted":
-                parts = hit.learned_alike.get(column, ())
-                is_own = not parts and self._is_own(column, hit.item_id)
-                return is_among(place) if is_own else has_learned_likeness(parts, place)
+                return has_learned_likeness(hit.learned_alike.get(column, ()), place)
             case "shoppers":
                 return "similar shoppers chose it"
             case "popularity":
@@ -228,8 +226,6 @@ class Explainer:
         parts, is_top = self._history_parts(column, vector, item_id), self._is_top(column, document)
         if alike := self._alike(column, parts, vector):
             return resembles(alike, is_top, place)
-        if column is not None and self._is_own(column, item_id):
-            return is_among(place)
         return is_nearest(place) if parts and is_top else ""
 
     def _alike(self, column: int | None, parts: Sequence[HistoryPart], vector: Vector) -> list[HistoryPart]:
@@ -240,17 +236,27 @@ class Explainer:
         cosines = dict(zip([item.item_id for item in items], (vectors @ vector).round(6).tolist(), strict=True))
         return [part for part in parts if cosines[part.item_id] >= ALIKE]
 
-    def _is_own(self, column: int, item_id: str) -> bool:
-        """Return whether the vector of a retriever is made of this item, too."""
-        return item_id in self._history_weights(self._plan.retrievers[column])
+    def _is_own(self, retriever: Retriever, item_id: str) -> bool:
+        """Return whether the vector or the words of a retriever are made of this item, too."""
+        return self._history_weights(retriever).get(item_id, 0.0) > 0.0
 
-    def _goes_with(self, item_id: str, origin: Origin | None, place: str) -> str:
-        """Return the clause of EASE; what the clause of co-purchases names is not told twice."""
-        parts = largest(self._ease_parts(item_id, [origin]))
-        bought_with = largest(self._co_purchase_parts(item_id, [origin])) if self._uses("co-purchase") else ()
-        told = {part.title for part in named_parts(bought_with)}
-        others = [part for part in named_parts(parts) if part.title not in told]
-        return goes_with(others, place) if others or not parts else chosen_with(bought_with)
+    def _connected(self, column: int, contributions: Floats, item_id: str, place: str) -> str:
+        """Return the clause of co-purchases or EASE, without the items that the other names if it added more."""
+        retriever = self._plan.retrievers[column]
+        more = [
+            each
+            for other in self._columns(("co-purchase", "ease"))
+            if contributions[other] > contributions[column]
+            and (each := self._plan.retrievers[other]).origin == retriever.origin
+        ]
+        told = {part.title for each in more for part in self._connecting(each, item_id)}
+        parts = [part for part in self._connecting(retriever, item_id) if part.title not in told]
+        return chosen_with(parts, place) if retriever.name == "co-purchase" else goes_with(parts, place)
+
+    def _connecting(self, retriever: Retriever, item_id: str) -> Sequence[HistoryPart]:
+        """Return the items that the clause of co-purchases or EASE may name."""
+        parts_of = self._co_purchase_parts if retriever.name == "co-purchase" else self._ease_parts
+        return named_parts(largest(parts_of(item_id, [retriever.origin])))
 
     def _chosen_before(self, item_id: str) -> str:
         repeat = self._facts.user.repeats.get(item_id) if self._facts.user else None

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.text_forms import composed
@@ -15,6 +16,7 @@ _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _RANGE = re.compile(rf"({_NUMBER})?\.\.({_NUMBER})?")
 _DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]*)\.[0-9]+")
 _TRUTH_WORDS = ("true", "false")
+_SHOWN = 5  # values that a message lists
 _TRUTH = {"true": "true", "yes": "true", "1": "true", "false": "false", "no": "false", "0": "false"}
 
 
@@ -143,6 +145,20 @@ def check_field(field: str, fields: Collection[str]) -> None:
     if field not in fields and field not in COLUMNS:
         names = ", ".join(sorted({*fields, *COLUMNS}))
         raise UsageError(f"no item has the field {field!r}: the fields are {names}")
+
+
+def suggest(name: str, names: Collection[str]) -> str:
+    """Return the question whether the nearest of some names was meant, empty where none is near."""
+    folded = {each.casefold(): each for each in names}
+    near = get_close_matches(name.casefold(), folded, n=1, cutoff=0.75)
+    return f"did you mean {folded[near[0]]!r}?" if near else ""
+
+
+def suggest_values(condition: Filter, values: Sequence[str]) -> str:
+    """Return the value that was probably meant by a condition that no item fulfils, else some values of its field."""
+    near = suggest(condition.values[0], values) if condition.values else ""
+    some = f"values are {', '.join(values[:_SHOWN])}" if values else ""
+    return near or some
 
 
 def _number(value: str, text: str) -> float:

@@ -7,6 +7,7 @@ from typing import TypeAlias
 from vlm4rec_search.common.errors import Vlm4recError
 from vlm4rec_search.embeddings.encoders import describe_image_encoder
 from vlm4rec_search.search.backend import Reader, UnavailableError
+from vlm4rec_search.search.filters import suggest_values
 from vlm4rec_search.search.hits import Found, find_hits
 from vlm4rec_search.search.model import Facts, Plan
 from vlm4rec_search.search.query import Query, Tier
@@ -45,7 +46,7 @@ def note_answer(
     dropped = None if found.hits or too_low else _note_dropped(found.dropped_by)
     nothing_left = None if found.hits or too_low or dropped else _note_nothing_left(reader, query, facts, make)
     told = found.hits or too_low or dropped or nothing_left or found.failed
-    nothing_fits = None if told else _note_nothing_fits(query)
+    nothing_fits = None if told else _note_nothing_fits(reader, query)
     fallback = None if found.failed else _note_fallback(plan, facts, reader.release)
     fallback = fallback or _note_own_weights(plan, ranking, reader.release)
     photo = _note_photo(reader.release) if query.has_photo else None
@@ -112,12 +113,20 @@ def _note_nothing_left(reader: Reader, query: Query, facts: Facts, make: Planner
     return f"user {query.user} has seen every item that fits: include seen items, or use fewer filters"
 
 
-def _note_nothing_fits(query: Query) -> str:
+def _note_nothing_fits(reader: Reader, query: Query) -> str:
     """Return a note where the answer is empty and neither a minimum score nor the history is the cause."""
     if not query.filters:
         return "nothing fits: use other words, or another mode"
     written = [each if isinstance(each, str) else f"{each.field}=..." for each in query.filters]
-    return f"nothing fits {_list(written)}: use fewer filters"
+    nothing = f"nothing fits {_list(written)}"
+    try:
+        unmet = next((each for each in query.conditions if each.values and not reader.has_match(each)), None)
+        if unmet is None:
+            return f"{nothing}: use fewer filters"
+        hint = suggest_values(unmet, reader.values(unmet.field))
+    except Vlm4recError as error:  # the answer stands without it
+        return f"{nothing}, and whether any item has these values could not be checked: {error}"
+    return f"no item has {_list([f'{unmet.field}={value}' for value in unmet.values])}{hint and f' ({hint})'}"
 
 
 def _note_photo(release: ReleaseMeta) -> str:

@@ -69,6 +69,8 @@ class Query:
         scenario: name of a scenario, which conditions of business rules may name.
         at: the moment of the search, which conditions of business rules compare; None is now.
         explain: explain every hit.
+        similar: the question is what is like the items or the photo, and not what a shopper sees: rules pin nothing,
+            unless they name the scenario.
         photo: bytes of a photo file, at most 8 MiB; items whose photos look like it are found, where the release has
             vectors of photos. It is read as the photos of the catalogue are. The mode has to be hybrid.
         photo_of: item id; as `photo`, with the photo of this item, which is no hit.
@@ -99,6 +101,7 @@ class Query:
     scenario: str | None = None
     at: datetime | None = None
     explain: bool = False
+    similar: bool = False
     photo: bytes | None = field(default=None, repr=False)
     photo_of: str | None = None
 

@@ -88,12 +88,12 @@ def resembles(parts: Sequence[HistoryPart], is_top: bool, place: str = "") -> st
 
 def is_nearest(place: str) -> str:
     """Return the clause of a hit that is nearer than others to the items of `place`, and like none of them."""
-    return f"it is among the nearest to {f'items of {place}' if place else 'the item'}"
+    return f"it is among the nearest to {_any_of(place)}"
 
 
-def is_among(place: str) -> str:
-    """Return the clause of a hit that is an item of `place` itself, and like no other one."""
-    return f"it is among the items of {place}"
+def is_in(place: str) -> str:
+    """Return the clause of a hit that is an item of `place` itself."""
+    return f"it is in {place}"
 
 
 def has_learned_likeness(parts: Sequence[HistoryPart], place: str = "") -> str:
@@ -129,20 +129,18 @@ def shares_words(parts: Sequence[WordPart], place: str = "") -> str:
     return _join("it shares the", _words(parts), place and f"with items of {place}") if parts else ""
 
 
-def chosen_with(parts: Sequence[HistoryPart]) -> str:
+def chosen_with(parts: Sequence[HistoryPart], place: str = "") -> str:
     """Return the clause of co-purchases, largest share first.
 
     A shop's events need not be purchases. The words hold for one other shopper and for many: a release does not say how
     many chose both.
     """
-    return f"it was chosen together with {_titles(parts, ' or')}" if parts else ""
+    return f"it was chosen together with {_titles(parts, ' or') or _any_of(place)}"
 
 
 def goes_with(parts: Sequence[HistoryPart], place: str = "") -> str:
     """Return the clause of items that all shoppers' histories connect, largest share first."""
-    if parts:
-        return f"it goes with {_titles(parts)}"
-    return f"it goes with {f'items of {place}' if place else 'the item'}"
+    return f"it goes with {_titles(parts) or _any_of(place)}"
 
 
 def chosen_before(times: int, last_on: date) -> str:
@@ -199,6 +197,11 @@ def _titles(parts: Sequence[HistoryPart], last: str = " and") -> str:
     """Return the titles of the parts that matter; two items may have the same title."""
     titles = [f'"{shorten(part.title)}"' for part in named_parts(parts)]
     return list_names(list(dict.fromkeys(titles)), last)
+
+
+def _any_of(place: str) -> str:
+    """Return the items of a place in words; without a place there is one item, which the reader knows."""
+    return f"items of {place}" if place else "the item"
 
 
 def _words(parts: Sequence[WordPart]) -> str:

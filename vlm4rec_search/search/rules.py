@@ -123,7 +123,8 @@ class Rule(BaseModel):
     """One rule: what it does, to which items, and why.
 
     Attributes:
-        action: pin puts its items first, in their order, where filters and the history allow them; boost multiplies
+        action: pin puts its items first, in their order, where filters and the history allow them, but not among what
+            is like an item (`Query.similar`) unless `when` names a scenario; boost multiplies
             scores by `factor`; bury puts hits last; drop removes them.
         items: ids of the items that the rule applies to; without ids it applies to the items that fulfil `filter`.
         filter: a condition as in a search, such as price>=10.
@@ -164,7 +165,9 @@ class Rule(BaseModel):
         return frozenset(self.items)
 
     def applies(self, query: Query, segment: str | None, analyzer: Analyzer = ENGLISH) -> bool:
-        """Return whether the rule applies to a search, see `Condition`."""
+        """Return whether the rule applies to a search, see `Condition`; a pin is no answer to what is like an item."""
+        if self.action == "pin" and query.similar and not (self.when and self.when.scenario):
+            return False
         return self.when is None or self.when.holds(query, segment, analyzer)
 
     @property
@@ -222,9 +225,9 @@ def preset(scenarios: Mapping[str, Scenario], name: str | None, options: Mapping
     return {**scenarios[name].options, **options, "scenario": name}
 
 
-def similar_weights(arguments: Mapping[str, Any]) -> dict[str, float]:
-    """Return the weights of a search for what is like an item: popularity counts where arguments of `preset` say so."""
-    return {"popularity": 0.0, **arguments.get("weights", {})}
+def similar_options(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a search for what is like an item: popularity counts where arguments of `preset` say so."""
+    return {"similar": True, "weights": {"popularity": 0.0, **arguments.get("weights", {})}}
 
 
 class RulesFile(BaseModel):

@@ -206,7 +206,7 @@ class Page:
         if find:
             user_id = normal_form(find)
             exact = self.service.reader().user(user_id)
-            ids = [each for each in self.shop.ids() if each.startswith(user_id) and each != user_id]
+            ids = sorted(each for each in self.shop.ids() if each.startswith(user_id) and each != user_id)
             some = self.shop.still(ids[:_FOUND])
             found = {"exact": user_id if exact else None, "ids": some, "more": max(0, len(ids) - _FOUND)}
         chosen = [
@@ -319,15 +319,15 @@ class Page:
             raise NotFoundError("the address names no item")
         found = self.service.item(item_id)
         reader = self.service.reader()
-        options = {"items": [found.item_id], "mode": "semantic", "k": 8}
+        options = {"similar": True, "k": 8}
         try:
             look_alikes = (
-                self.service.look({"photo_of": found.item_id, "k": 8}) if reader.release.image_encoder else None
+                self.service.look({"photo_of": found.item_id, **options}) if reader.release.image_encoder else None
             )
         except UsageError:  # the item has no readable photo
             look_alikes = None
         bought = sorted(found.bought_with.items(), key=lambda pair: -pair[1])[:8]
-        similar = make_cards(self.service.look(options), reader)
+        similar = make_cards(self.service.look({"items": [found.item_id], "mode": "semantic", **options}), reader)
         documents = reader.documents([item for item, _ in bought])
         around = [*documents.values(), *(card.document for card in similar if card.document)]
         shown_to, sampled = self.shop.shown_to(found.item_id, found.release)

@@ -24,7 +24,7 @@ from vlm4rec_search.search.facts import UnknownItemsError
 from vlm4rec_search.search.query import LARGEST_EXCLUSION, Answer, Hit, Query
 from vlm4rec_search.search.ranking import Ranking, pinned_ranking
 from vlm4rec_search.search.release import ReleaseMeta
-from vlm4rec_search.search.rules import Rule, preset, similar_weights
+from vlm4rec_search.search.rules import Rule, preset, similar_options
 from vlm4rec_search.search.searcher import Searcher
 from vlm4rec_search.serve.journal import Journal, Served, ServedPage, Trimming, new_id
 from vlm4rec_search.serve.paging import Paging
@@ -132,7 +132,7 @@ class Service:
         options = request.model_dump(exclude_none=True)
         item = normal_form(options.pop("item"))
         options["items"] = [item]
-        options["weights"] = similar_weights(preset(self.index.scenarios, options.get("scenario"), options))
+        options |= similar_options(preset(self.index.scenarios, options.get("scenario"), options))
         try:
             return self._serve(options, new_id(), ())
         except UnknownItemsError:

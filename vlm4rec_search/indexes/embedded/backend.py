@@ -17,7 +17,7 @@ from vlm4rec_search.common.vectors import Floats, Ints, Mask, Vectors, cosines
 from vlm4rec_search.indexes.embedded.neighbours import StoredNeighbours
 from vlm4rec_search.indexes.embedded.store import Store
 from vlm4rec_search.indexes.rows import to_document, to_item, to_user
-from vlm4rec_search.search.backend import Backend, Reader, Retrieved, SentRequest
+from vlm4rec_search.search.backend import MAX_VALUES, Backend, Reader, Retrieved, SentRequest
 from vlm4rec_search.search.fusion import Candidates
 from vlm4rec_search.search.model import Document, Item, Record, Request, Retriever, User, Word
 from vlm4rec_search.search.query import Kind
@@ -55,6 +55,9 @@ class EmbeddedBackend(Backend, Reader):
     @property
     def fields(self) -> frozenset[str]:
         return self.store.fields
+
+    def values(self, field: str) -> Sequence[str]:
+        return self.store.values(field, MAX_VALUES)
 
     def user(self, user_id: str, *, interests: bool = False) -> User | None:
         row = self.store.user(user_id, interests)

@@ -377,6 +377,12 @@ class Store:
         """The attributes that documents have."""
         return frozenset(field for (field,) in self._fetch("SELECT DISTINCT field FROM facets"))
 
+    def values(self, field: str, most: int) -> list[str]:
+        """Return the most frequent values of a field, sorted."""
+        sql = f"SELECT value FROM facets WHERE field = {hex_text(field)}"  # noqa: S608
+        rows = self._fetch(f"{sql} GROUP BY value ORDER BY COUNT(*) DESC, value LIMIT {most}")
+        return sorted(value for (value,) in rows)
+
     def facets(self, documents: Ints) -> list[dict[str, list[str]]]:
         """Return the values of each document by field."""
         rows = self._facets.take(_arrow(documents))

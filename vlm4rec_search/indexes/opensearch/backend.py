@@ -31,7 +31,7 @@ from vlm4rec_search.indexes.opensearch.retrieved import (
 from vlm4rec_search.indexes.opensearch.sender import Searched, Sender, serialise_search
 from vlm4rec_search.indexes.release import DamagedIndexError
 from vlm4rec_search.indexes.rows import DOCUMENT_FIELDS, to_document, to_item, to_user
-from vlm4rec_search.search.backend import Backend, Reader, Retrieved, SentRequest, UnavailableError
+from vlm4rec_search.search.backend import MAX_VALUES, Backend, Reader, Retrieved, SentRequest, UnavailableError
 from vlm4rec_search.search.filters import check_field
 from vlm4rec_search.search.model import Document, Item, Neighbours, Plan, Ranked, Request, User
 from vlm4rec_search.search.release import ReleaseMeta
@@ -158,6 +158,10 @@ class OpenSearchReader(Reader):
     @property
     def fields(self) -> frozenset[str]:
         return frozenset(map(field_of, self._release.fields))
+
+    def values(self, field: str) -> Sequence[str]:
+        index, name = self._release.indices["items"], f"facets.{field_name(field)}"
+        return sorted(self._sender.values(index, name, MAX_VALUES))
 
     def user(self, user_id: str, *, interests: bool = False) -> User | None:
         index = self._release.indices["profiles"]

@@ -112,6 +112,12 @@ class Sender:
         hits: list[dict[str, Any]] = answer["hits"]["hits"]
         return hits
 
+    def values(self, index: str, field: str, most: int) -> list[str]:
+        """Return the most frequent values of a keyword field."""
+        body = {"size": 0, "aggs": {"values": {"terms": {"field": field, "size": most}}}}
+        answer = self.send(f"/{quote(index)}/_search", serialise(body), _JSON)
+        return [bucket["key"] for bucket in answer["aggregations"]["values"]["buckets"]]
+
     def send(
         self,
         path: str,
