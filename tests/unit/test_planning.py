@@ -168,6 +168,14 @@ def test_popularity_alone_answers_only_where_the_ranking_weighs_it_most(fusion: 
     assert [each.name for each in plan.retrievers] == ["profile", "words", "shoppers", "popularity"]
     assert plan.weights == [1.0, 1.0, 1.0, 0.01]
     assert not sum(plan.rank_weights)
+    facts = add_neighbours(Query(user="u1"), Facts(SHOPPER), of_a_fit, NEIGHBOURS)
+    assert names(Query(user="u1"), facts, of_a_fit) == [
+        "profile", "words", "shoppers", "co-purchase", "ease", "popularity",
+    ]  # fmt: skip
+    starts = Facts(User("u3", behaviour={"a": 1.0}, seen=["a"]))
+    assert names(Query(user="u3"), add_neighbours(Query(user="u3"), starts, of_a_fit, NEIGHBOURS), of_a_fit) == [
+        "co-purchase", "popularity",
+    ]  # fmt: skip
     popular = nothing.model_copy(update={"popularity": 1.0, "fitted": 0.9})
     of_popularity = RANKING.model_copy(update={"weights": popular, "rank_weights": popular, "fusion": fusion})
     assert names(Query(user="u1"), Facts(SHOPPER), of_popularity) == ["popularity"]

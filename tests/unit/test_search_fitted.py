@@ -111,7 +111,7 @@ def test_a_ranking_of_learned_vectors_alone_says_that_a_release_has_none(
         assert (found.tier, found.note) == (
             "profile",
             "the ranking learned weighs fitted alone beside popularity, and the release has no learned vectors, which"
-            " `vlm4rec fit` makes, so the other retrievers answer and count alike",
+            " `vlm4rec fit` makes, so the other retrievers answer",
         )
         assert index.search(Query(user="u1", weights={"semantic": 1.0})).note is None
         assert "the ranking learned weighs fitted alone" in caplog.text

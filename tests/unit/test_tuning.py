@@ -91,6 +91,21 @@ def test_a_kind_without_weight_brings_no_documents() -> None:
     assert top_ten(pool, only).tolist() == [[3, *[-1] * 9]]
 
 
+def test_who_has_nothing_of_what_is_weighed_is_judged_as_a_search_answers() -> None:
+    popular = Candidates("popularity", "popularity", np.array([0, 1]), np.array([2.0, 1.0]))
+    likeness = Candidates("profile", "semantic", np.array([2, 0]), np.array([0.9, 0.1]))
+    relevant = sparse.csr_array(np.ones((2, ITEMS), dtype=np.float32))
+    legs = [UserCandidates([likeness, popular], [1.0, 1.0]), UserCandidates([popular], [1.0])]
+    pool = build_pool(legs, relevant, "minmax", 10)
+    ease_and = {"ease": 1.0, "popularity": 0.1}
+    weights = np.array([ease_and.get(kind, 0.0) for kind in KINDS])
+    assert top_ten(pool, weights)[:, :2].tolist() == [[2, 0], [0, 1]]
+    mostly_popular = np.array([{"ease": 1.0, "popularity": 1.1}.get(kind, 0.0) for kind in KINDS])
+    assert top_ten(pool, mostly_popular)[:, :2].tolist() == [[0, 1], [0, 1]]
+    alone = np.array([float(kind == "ease") for kind in KINDS])
+    assert top_ten(pool, alone)[:, 0].tolist() == [-1, -1]
+
+
 def test_the_best_weighting_is_found_where_one_retriever_knows_all() -> None:
     draw = np.random.default_rng(1)
     relevant = wanted(draw, 30)

@@ -182,7 +182,7 @@ def _note_own_weights(plan: Plan, ranking: Ranking, release: ReleaseMeta) -> str
     reason = (
         ranking.describe_missing(release) or f"the ranking {ranking.version} weighs nothing that is known of {subject}"
     )
-    return f"{reason}, so the other retrievers answer and count alike"
+    return f"{reason}, so the other retrievers answer"
 
 
 def _answered_with(plan: Plan) -> str:

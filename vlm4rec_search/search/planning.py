@@ -10,6 +10,7 @@ from vlm4rec_search.search.retrievers import profile_retrievers, text_retrievers
 from vlm4rec_search.search.rules import Rule
 
 POPULARITY = Retriever("popularity", "popularity")
+NEIGHBOUR_KINDS = frozenset({"behaviour", "ease"})  # which are sums over what is related to the items of a history
 TIE_BREAK = 0.01  # weight of popularity beside retrievers of weight 1: up to this it only breaks ties
 # Of searches with a text or a photo, whatever fusion was chosen on histories: an item with all words of a text has a
 # much higher score than one with some of them, which ranks alone do not show (docs/searching.md has the figures).
@@ -107,11 +108,20 @@ def add_neighbours(query: Query, facts: Facts, ranking: Ranking, neighbours: Nei
 
 
 def uses(kind: Kind, query: Query, facts: Facts, ranking: Ranking) -> bool:
-    """Return whether a query without a text or photo uses a kind of retriever."""
+    """Return whether a query without a text or photo uses a kind of retriever.
+
+    Co-purchases and EASE are used as well where the ranking weighs neither them nor anything else that is known of the
+    subject, so that all retrievers answer (`_has_no_say`).
+    """
     if query.has_text_or_photo or query.mode not in ("hybrid", kind):
         return False
-    by_rank = _rank_weights(query, ranking) if ranking.fusion == "blend" else {}
-    return query.mode == kind or _kind_weights(query, facts, ranking).get(kind, 0.0) + by_rank.get(kind, 0.0) > 0.0
+    kinds, by_rank = _kind_weights(query, facts, ranking), _rank_weights(query, ranking)
+    rank_kinds = by_rank if ranking.fusion == "blend" else {}
+    weighed = {each for weights in (kinds, rank_kinds) for each, weight in weights.items() if weight > 0.0}
+    if query.mode == kind or kind in weighed or kind not in NEIGHBOUR_KINDS or weighed & NEIGHBOUR_KINDS:
+        return query.mode == kind or kind in weighed
+    known = _only_in_chain(_profile(query, facts, ranking), ranking) + _session(query, facts, ranking)
+    return _has_no_say([*known, Retriever(kind, kind)], kinds, rank_kinds)
 
 
 def early_request(query: Query, facts: Facts, ranking: Ranking) -> Request:
@@ -155,7 +165,7 @@ def _has_no_say(retrievers: Sequence[Retriever], kinds: Mapping[str, float], ran
     """
     weights = {kind: kinds.get(kind, 0.0) + rank_kinds.get(kind, 0.0) for kind in {*kinds, *rank_kinds}}
     known = {each.kind for each in retrievers}
-    if known != {"popularity"} and 2 * weights.get("popularity", 0.0) <= sum(weights.values()):
+    if known - {"popularity"} and 2 * weights.get("popularity", 0.0) <= sum(weights.values()):
         known -= {"popularity"}
     return not any(weights.get(kind, 0.0) > 0.0 for kind in known)
 

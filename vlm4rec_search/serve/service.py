@@ -45,7 +45,7 @@ from vlm4rec_search.serve.schemas import (
 )
 
 logger = logging.getLogger(__name__)
-OPEN = 2  # named releases that stay open beside the live one
+OPEN = 2  # named releases that stay open beside the live one and those of experiments
 NEWEST = 20  # items of events that speak for or against others; older ones are only left out
 _WORDS = 20  # words of a page
 _AGAIN = 10.0  # seconds until the variants of an experiment are opened again after a failure
@@ -467,7 +467,9 @@ class Service:
                     found = self.all_releases.open(release, pinned, self.index.rules, self._shared)
                     with self._lock:
                         self._named[release] = found
-                        while len(self._named) > OPEN:  # a search in progress keeps the release that it reads
+                        compared = frozenset().union(*(each.releases for each in self.index.experiments.values()))
+                        most = OPEN + len(compared)  # each answer of an experiment needs its own
+                        while len(self._named) > most:  # a search in progress keeps the release that it reads
                             self._named.popitem(last=False)
         found.rules = self.index.rules
         return found

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import product
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy.typing as npt
 from scipy import optimize, sparse
 
 from vlm4rec_search.common.progress import bar
-from vlm4rec_search.common.vectors import Floats, Ints
+from vlm4rec_search.common.vectors import Floats, Ints, Mask
 from vlm4rec_search.evaluation.data import are_set
 from vlm4rec_search.evaluation.metrics import accuracy
 from vlm4rec_search.evaluation.splits import Part
@@ -18,7 +19,7 @@ from vlm4rec_search.indexes.embedded.backend import EmbeddedBackend
 from vlm4rec_search.indexes.embedded.blocks import retrieve_users
 from vlm4rec_search.indexes.embedded.store import Store
 from vlm4rec_search.search.fusion import BY_WEIGHT, Candidates, rank_share, score_share
-from vlm4rec_search.search.planning import retriever_weights
+from vlm4rec_search.search.planning import NEIGHBOUR_KINDS, TIE_BREAK, retriever_weights
 from vlm4rec_search.search.query import KINDS, Fusion, Mode, Query
 from vlm4rec_search.search.ranking import Ranking, Weights
 from vlm4rec_search.search.reranking import POOL, diversify
@@ -60,6 +61,11 @@ class Pool:
     relevant: Ints
     relevant_count: Ints
     documents: Ints
+
+    @cached_property
+    def known(self) -> Mask:
+        """Whether a kind of retriever found something for a user, (kinds, u)."""
+        return np.asarray((self.added[: len(KINDS)] > 0.0).any(axis=2))
 
     def some(self, users: Ints) -> "Pool":
         """Return the rows of some users, given in ascending order."""
@@ -226,13 +232,40 @@ def top_ten(pool: Pool, weights: Floats) -> Ints:
 
 
 def _scores(pool: Pool, weights: Floats) -> npt.NDArray[np.float32]:
-    """Return the fused score of each document, float32 (u, w), -1 where no retriever with a weight found it."""
+    """Return the fused score of each document, float32 (u, w), -1 where no retriever with a weight found it.
+
+    Users for whom the weighted kinds found nothing get the weights that a search gives them (`planning.make_plan`).
+    """
     scores: npt.NDArray[np.float32] = np.tensordot(weights.astype(np.float32), pool.added, axes=1)
+    if len(users := _without_say(pool, weights)):
+        scores[users] = np.tensordot(_own_weights(weights), pool.added[: len(KINDS), users], axes=1)
     # What a retriever adds is above 0, so that a sum of 0 was found by none, or is no document; a blend may round to 0.
     by_none = scores <= 0
     np.round(scores, 7, out=scores)
     scores -= by_none
     return scores
+
+
+def _without_say(pool: Pool, weights: Floats) -> Ints:
+    """Return the users for whom popularity alone would count, although the ranking does not weigh it most.
+
+    Of a retriever that is judged alone, without popularity, nothing is added to what it finds.
+    """
+    kinds = weights.reshape(-1, len(KINDS)).sum(axis=0)
+    others = np.arange(len(KINDS)) != KINDS.index("popularity")
+    if not 0.0 < kinds[~others].sum() <= kinds[others].sum() or (kinds[others] > 0.0).all():
+        return np.empty(0, np.int64)
+    has_say = pool.known[others & (kinds > 0.0)].any(axis=0)
+    return np.flatnonzero(~has_say & pool.known[others].any(axis=0))
+
+
+def _own_weights(weights: Floats) -> Tensor:
+    """Return the weights of kinds where the weighted ones found nothing, float32 (kinds,)."""
+    weighed = {KINDS[column % len(KINDS)] for column in np.flatnonzero(weights).tolist()}
+    # A search sums neighbours of one kind where the ranking weighs the other.
+    off = NEIGHBOUR_KINDS if weighed & NEIGHBOUR_KINDS else frozenset()
+    own = {"popularity": TIE_BREAK, **dict.fromkeys(off, 0.0)}
+    return np.array([own.get(kind, 1.0) for kind in KINDS], dtype=np.float32)
 
 
 def _ranks(cells: Ints, scores: npt.NDArray[np.float32]) -> Ints:

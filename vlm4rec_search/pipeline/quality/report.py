@@ -53,7 +53,9 @@ class Finding:
 
 
 def _text(value: Value) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.4g}" if abs(value) < 1.0 else f"{value:.10g}"  # of a share few digits, of a price all
 
 
 @dataclass(frozen=True)
