@@ -121,7 +121,7 @@ def uses(kind: Kind, query: Query, facts: Facts, ranking: Ranking) -> bool:
     if query.mode == kind or kind in weighed or kind not in NEIGHBOUR_KINDS or weighed & NEIGHBOUR_KINDS:
         return query.mode == kind or kind in weighed
     known = _only_in_chain(_profile(query, facts, ranking), ranking) + _session(query, facts, ranking)
-    return _has_no_say([*known, Retriever(kind, kind)], kinds, rank_kinds)
+    return _has_no_say([Retriever(kind, kind), *_with_popularity(query, known)], kinds, rank_kinds)
 
 
 def early_request(query: Query, facts: Facts, ranking: Ranking) -> Request:
