@@ -16,7 +16,7 @@ WITH delivered AS (
     @normal_form(raw.value) AS value,
     @normal_form(raw.timestamp) AS time
   FROM raw.interactions AS raw
-), told AS (
+), named AS (
   SELECT
     delivered.file,
     delivered.row_number,
@@ -29,19 +29,19 @@ WITH delivered AS (
   FROM delivered
 ), cleaned AS (
   SELECT
-    told.row_number,
-    told.is_event,
-    @without_fraction(told.user_id, formats.user_floats) AS user_id,
-    @without_fraction(told.item_id, formats.item_floats) AS item_id,
-    COALESCE(@event_name(told.event_type, @declared_values), 'interaction') AS event_type,
-    told.value,
-    told.time,
+    named.row_number,
+    named.is_event,
+    @without_fraction(named.user_id, formats.user_floats) AS user_id,
+    @without_fraction(named.item_id, formats.item_floats) AS item_id,
+    COALESCE(@event_name(named.event_type, @declared_values), 'interaction') AS event_type,
+    named.value,
+    named.time,
     formats.value_decimal,
     formats.time_form,
     formats.rating_scale
-  FROM told
+  FROM named
   LEFT JOIN staging.interaction_formats AS formats
-    ON formats.file = told.file
+    ON formats.file = named.file
 ), timed AS (
   SELECT
     cleaned.*,

@@ -12,6 +12,7 @@ from helpers.backends import Backend, Embedded, Server
 from helpers.faulty_proxy import Fault, proxy
 from helpers.search_tables import made, shop_tables
 from helpers.six_items import documents, given, meta
+from helpers.ubi_names import own_ubi_names
 from helpers.waiting import wait_until
 from opensearchpy import exceptions
 
@@ -254,10 +255,7 @@ def test_a_break_before_the_merge_leaves_a_release_that_can_go_live(
 def test_a_copy_of_events_that_is_made_meanwhile_keeps_nothing(
     opensearch_url: str, own_prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names = f"{own_prefix}-queries", f"{own_prefix}-events"
-    fields = dict(zip(names, ubi_export.FIELDS.values(), strict=True))
-    for name, value in {"QUERIES": names[0], "EVENTS": names[1], "FIELDS": fields}.items():
-        monkeypatch.setattr(ubi_export, name, value)
+    names = own_ubi_names(monkeypatch, own_prefix)
     settings = empty_project(tmp_path, opensearch_url, own_prefix)
     journal = Journal(settings.served_file)
     journal.record("one", 1, {"user": "u1"}, ServedPage([("a", 0.5)], "profile", "release", "ranking"))

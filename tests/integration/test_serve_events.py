@@ -21,6 +21,7 @@ from helpers.backends import Backend, Embedded
 from helpers.faulty_proxy import Fault, proxy
 from helpers.http_service import serving
 from helpers.six_items import ENCODER, RANKING, documents, given
+from helpers.ubi_names import own_ubi_names
 from helpers.workspace import Workspace
 
 from vlm4rec_search.common.errors import RunError
@@ -149,10 +150,7 @@ def test_answers_and_events_are_copied_in_the_shape_of_user_behavior_insights(
 ) -> None:
     embedded.publish(given(documents()))
     settings = settings_of(embedded, tmp_path)
-    names = f"{own_prefix}-queries", f"{own_prefix}-events"
-    fields = dict(zip(names, ubi_export.FIELDS.values(), strict=True))
-    for name, value in {"QUERIES": names[0], "EVENTS": names[1], "FIELDS": fields}.items():
-        monkeypatch.setattr(ubi_export, name, value)
+    names = own_ubi_names(monkeypatch, own_prefix)
     with Service(settings, 5.0) as service, serving(service) as client:
         first = client.post("/v1/search", json={"user": "u1", "text": "lamp", "mode": "lexical", "k": 1}).json()
         second = client.get(first["next"]).json()
@@ -181,10 +179,7 @@ def test_answers_and_events_are_copied_in_the_shape_of_user_behavior_insights(
 def test_a_copy_goes_on_where_the_last_one_has_ended(
     opensearch_url: str, own_prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names = f"{own_prefix}-queries", f"{own_prefix}-events"
-    fields = dict(zip(names, ubi_export.FIELDS.values(), strict=True))
-    for name, value in {"QUERIES": names[0], "EVENTS": names[1], "FIELDS": fields}.items():
-        monkeypatch.setattr(ubi_export, name, value)
+    names = own_ubi_names(monkeypatch, own_prefix)
     settings = ExplicitSettings(served=tmp_path / "served")
 
     def copy(url: str = opensearch_url) -> list[int]:

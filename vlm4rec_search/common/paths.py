@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
-from vlm4rec_search.common.errors import UsageError, one_line
+from vlm4rec_search.common.errors import RunError, UsageError, one_line
 
 
 def file_sha256(path: Path) -> str:
@@ -79,3 +79,21 @@ def file_lock(path: Path) -> Iterator[None]:
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+@contextmanager
+def write_lock(path: Path, subject: str) -> Iterator[None]:
+    """Hold a `file_lock` while the block writes.
+
+    Args:
+        path: as in `file_lock`.
+        subject: what the message says is not written, such as "the index folder index".
+
+    Raises:
+        RunError: the file, or what the block writes, cannot be written.
+    """
+    try:
+        with file_lock(path):
+            yield
+    except OSError as error:
+        raise RunError(f"cannot write {subject}: {error.strerror or error}") from None

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from vlm4rec_search.common.errors import RunError, UsageError
-from vlm4rec_search.common.paths import file_lock, replacing_file
+from vlm4rec_search.common.paths import replacing_file, write_lock
 from vlm4rec_search.common.text_forms import normal_form
 
 _WHOLE, _EXPONENT = re.compile(r"([0-9]{1,38})\.0+"), re.compile(r"[0-9](\.[0-9]+)?e\+[0-9]{1,3}")
@@ -114,11 +114,8 @@ def forgotten_lock(path: Path) -> Iterator[None]:
     Raises:
         RunError: the file beside it that is locked cannot be written.
     """
-    try:
-        with file_lock(path.with_name(f".{path.name}.lock")):
-            yield
-    except OSError as error:
-        raise RunError(f"cannot write {path}: {error.strerror or error}") from None
+    with write_lock(path.with_name(f".{path.name}.lock"), str(path)):
+        yield
 
 
 def _hash(salt: str, user_id: str) -> str:

@@ -22,7 +22,7 @@ from opensearchpy import OpenSearch
 from opensearchpy.helpers import scan, streaming_bulk
 
 from vlm4rec_search.common.errors import RunError
-from vlm4rec_search.common.paths import file_lock
+from vlm4rec_search.common.paths import write_lock
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.sql import quote_text
 from vlm4rec_search.common.sqlite import open_shared
@@ -106,11 +106,8 @@ def _copy_lock(served: Path) -> Iterator[None]:
     Raises:
         RunError: the folder cannot be written.
     """
-    try:
-        with file_lock(served / ".copy.lock"):
-            yield
-    except OSError as error:
-        raise RunError(f"cannot write in {served}: {error.strerror or error}") from None
+    with write_lock(served / ".copy.lock", f"in {served}"):
+        yield
 
 
 @dataclass

@@ -108,18 +108,20 @@ def add_neighbours(query: Query, facts: Facts, ranking: Ranking, neighbours: Nei
 
 
 def uses(kind: Kind, query: Query, facts: Facts, ranking: Ranking) -> bool:
-    """Return whether a query without a text or photo uses a kind of retriever.
+    """Return whether a query without a text or photo uses one of `NEIGHBOUR_KINDS`.
 
-    Co-purchases and EASE are used as well where the ranking weighs neither them nor anything else that is known of the
-    subject, so that all retrievers answer (`_has_no_say`).
+    They are used as well where the ranking weighs neither of them nor anything else that is known of
+    the subject, so that all retrievers answer (`_has_no_say`).
     """
     if query.has_text_or_photo or query.mode not in ("hybrid", kind):
         return False
     kinds, by_rank = _kind_weights(query, facts, ranking), _rank_weights(query, ranking)
     rank_kinds = by_rank if ranking.fusion == "blend" else {}
     weighed = {each for weights in (kinds, rank_kinds) for each, weight in weights.items() if weight > 0.0}
-    if query.mode == kind or kind in weighed or kind not in NEIGHBOUR_KINDS or weighed & NEIGHBOUR_KINDS:
-        return query.mode == kind or kind in weighed
+    if query.mode == kind or kind in weighed:
+        return True
+    if weighed & NEIGHBOUR_KINDS:
+        return False
     known = _only_in_chain(_profile(query, facts, ranking), ranking) + _session(query, facts, ranking)
     return _has_no_say([Retriever(kind, kind), *_with_popularity(query, known)], kinds, rank_kinds)
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from vlm4rec_search.common.erase import ERASING
 from vlm4rec_search.common.errors import RunError, UsageError
-from vlm4rec_search.common.paths import file_lock, replacing_file
+from vlm4rec_search.common.paths import replacing_file, write_lock
 from vlm4rec_search.indexes.embedded.arrays import arrays_folder
 from vlm4rec_search.indexes.embedded.listing import list_releases
 from vlm4rec_search.indexes.embedded.store import OPENED
@@ -139,11 +139,8 @@ def pointer_lock(folder: Path) -> Iterator[None]:
     Raises:
         RunError: the folder cannot be written.
     """
-    try:
-        with file_lock(folder / ".pointer-lock"):
-            yield
-    except OSError as error:
-        raise RunError(f"cannot write the index folder {folder}: {error.strerror or error}") from None
+    with write_lock(folder / ".pointer-lock", f"the index folder {folder}"):
+        yield
 
 
 @contextmanager
