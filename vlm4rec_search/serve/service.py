@@ -467,8 +467,7 @@ class Service:
                     found = self.all_releases.open(release, pinned, self.index.rules, self._shared)
                     with self._lock:
                         self._named[release] = found
-                        compared = frozenset().union(*(each.releases for each in self.index.experiments.values()))
-                        most = OPEN + len(compared)  # each answer of an experiment needs its own
+                        most = OPEN + len(self.index.given.releases)  # each answer of an experiment needs its own
                         while len(self._named) > most:  # a search in progress keeps the release that it reads
                             self._named.popitem(last=False)
         found.rules = self.index.rules
