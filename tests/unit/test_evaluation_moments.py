@@ -20,6 +20,7 @@ from vlm4rec_search.evaluation.protocol import (
     find_cuts,
     find_moments,
     find_window_moments,
+    histories_until,
     hold_out_last,
     taken_between,
 )
@@ -132,7 +133,7 @@ def returns() -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def test_what_was_sent_back_or_hidden_in_the_window_is_not_to_be_found(returns: duckdb.DuckDBPyConnection) -> None:
-    taken = taken_between(returns, ROOT, START, START + timedelta(days=10))
+    taken = taken_between(returns, histories_until(ROOT), START, START + timedelta(days=10))
     assert sorted(taken["user_id"]) == ["buys", "buys_again", "only_looks", "sends_back_later", "sends_back_one_of_two"]
 
 
@@ -140,7 +141,7 @@ def test_who_comes_back_is_counted_without_tables(returns: duckdb.DuckDBPyConnec
     until, long_before = START + timedelta(days=10), START - timedelta(days=50)
 
     def count(since: datetime, protocol: Protocol) -> int:
-        return count_returning(returns, ROOT, protocol, since, until)
+        return count_returning(returns, histories_until(ROOT), protocol, since, until)
 
     assert count(START, Protocol(history=1)) == 5, "what was sent back or bought before is nothing to find"
     assert count(START, Protocol(history=2)) == 0

@@ -29,7 +29,7 @@ from vlm4rec_search.embeddings.fitted import (
     write_fitted,
 )
 from vlm4rec_search.evaluation.data import Split
-from vlm4rec_search.evaluation.protocol import Protocol, find_moments, find_targets, taken_between
+from vlm4rec_search.evaluation.protocol import Protocol, find_moments, find_targets, histories_until, taken_between
 from vlm4rec_search.evaluation.snapshots import Workbench, workbench
 from vlm4rec_search.evaluation.splits import Say, load_split
 from vlm4rec_search.evaluation.systems.learned import LONGEST, Learned, require_torch
@@ -102,7 +102,7 @@ def _build_splits(
 ) -> tuple[list[Split], list[Inputs]]:
     """Return the tables as of each moment, and what the vectors of each were made by."""
     names = [f"fit_{number}" for number in range(len(moments))]
-    bench.plan_moments(dict(zip(names, moments, strict=True)))
+    bench.build_moments(dict(zip(names, moments, strict=True)))
     splits, made_by = [], []
     for name in names:
         made_by.append(_read_inputs(bench.settings_of(name).warehouse, name))
@@ -134,8 +134,9 @@ def _fit(
         done += epochs
         advance(epochs)
 
+    histories = histories_until(bench.settings.require_project())
     with read(bench.settings.warehouse) as connection:
-        taken = taken_between(connection, bench.settings.require_project(), _moment(earlier), _moment(split))
+        taken = taken_between(connection, histories, _moment(earlier), _moment(split))
     targets = find_targets(earlier, taken, protocol.history)
     if not len(targets.users):
         raise UsageError(f"too few shoppers took something between {earlier.as_of} and {split.as_of} to learn from")

@@ -188,21 +188,21 @@ def _end(connection: "DuckDBPyConnection") -> datetime | None:
     return found[0] if found else None
 
 
-def taken_between(connection: "DuckDBPyConnection", project: Path, since: datetime, until: datetime) -> "DataFrame":
+def taken_between(connection: "DuckDBPyConnection", histories: str, since: datetime, until: datetime) -> "DataFrame":
     """Return user_id and item_id of what shoppers took after a moment and had not sent back or hidden up to another.
 
     Args:
         connection: to the warehouse with all interactions.
-        project: the SQLMesh project, whose model of histories says which purchases were sent back.
+        histories: the query of `histories_until`.
         since: only later events count.
         until: no later event is known.
     """
     parameters = {"since": since, "until": until}
-    return connection.execute(_TAKEN.format(histories=_histories_until(project), since="$since"), parameters).df()
+    return connection.execute(_TAKEN.format(histories=histories, since="$since"), parameters).df()
 
 
 def count_returning(
-    connection: "DuckDBPyConnection", project: Path, protocol: Protocol, since: datetime, until: datetime
+    connection: "DuckDBPyConnection", histories: str, protocol: Protocol, since: datetime, until: datetime
 ) -> int:
     """Return how many shoppers `find_targets` would ask about what they took between two moments, without any tables.
 
@@ -210,15 +210,14 @@ def count_returning(
 
     Args:
         connection: to the warehouse with all interactions.
-        project: the SQLMesh project, see `taken_between`.
+        histories: the query of `histories_until`.
         protocol: which items may be ranked, and how long a history has to be.
         since: the moment of the tables.
         until: no later event is known.
     """
-    until_now = _histories_until(project)
     query = _RETURNING.format(
-        seen=_TAKEN.format(histories=until_now.replace("$until", "$since"), since="'-infinity'"),
-        taken=_TAKEN.format(histories=until_now, since="$since"),
+        seen=_TAKEN.format(histories=histories.replace("$until", "$since"), since="'-infinity'"),
+        taken=_TAKEN.format(histories=histories, since="$since"),
     )
     rules = {"history": protocol.history, "all": protocol.candidates == "all"}
     (count,) = connection.execute(query, {"since": since, "until": until, **rules}).fetchone() or (0,)
@@ -226,8 +225,12 @@ def count_returning(
 
 
 @cache
-def _histories_until(project: Path) -> str:
-    """Return the query of histories.user_histories as of $until."""
+def histories_until(project: Path) -> str:
+    """Return the query of histories.user_histories as of $until; the model says which purchases were sent back.
+
+    Args:
+        project: the SQLMesh project.
+    """
     histories = render_model(project, "histories.user_histories")
     return "(" + histories.replace('"histories"."as_of"', "(SELECT $until::TIMESTAMP AS as_of)") + ")"
 

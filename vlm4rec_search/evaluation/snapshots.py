@@ -1,7 +1,7 @@
-"""The product's own tables as of an earlier moment: `sqlmesh plan` on a copy of the warehouse.
+"""The product's own tables as of an earlier moment, in a copy of the warehouse.
 
-Captions and embeddings come from the cache, and none is made: nobody pays for tables that are thrown away. The
-warehouse itself is neither locked nor filled with tables that nobody asked for.
+Captions are those of the warehouse, and none is made: nobody pays for tables that are thrown away. The warehouse itself
+is neither locked nor filled with tables that nobody asked for.
 """
 
 import json
@@ -32,9 +32,9 @@ from vlm4rec_search.datasets.raw import table_names
 _PREFIX = "evaluation-"
 _STALE_SECONDS = 86_400.0
 AT_ONCE = 2
-"""Plans of earlier moments at once; each needs as much memory as a plan of its own."""
+"""Processes that build tables of earlier moments at once; each needs as much memory as a plan."""
 BUILT = "vlm4rec: the tables of a moment are built"
-"""What `cli.plan_moments` prints after each moment."""
+"""What `cli.build_moments` prints after each moment."""
 # Accepted rows alone: without the held-out ones, a row that staging refused as their duplicate would be accepted. Times
 # name their zone, and numbers have two meanings in no language, so that they are read back as they are.
 _KEPT = """
@@ -65,7 +65,7 @@ class Workbench:
         """
         if settings.engine == "spark":
             raise UsageError(
-                "tables of earlier moments are planned on DuckDB: pin a ranking (VLM4REC_RANKING) to publish tables of"
+                "tables of earlier moments are built on DuckDB: pin a ranking (VLM4REC_RANKING) to publish tables of"
                 " Spark, and evaluate with VLM4REC_ENGINE=duckdb and a warehouse of its own"
             )
         self._folder = folder
@@ -78,13 +78,14 @@ class Workbench:
         """Return `settings` with the copy in which an environment was built."""
         return self.settings.model_copy(update={"warehouse": self._places[environment]})
 
-    def plan_moments(self, moments: Mapping[str, datetime], ranking: Path | None = None) -> None:
+    def build_moments(self, moments: Mapping[str, datetime], ranking: Path | None = None) -> None:
         """Build the tables as of several moments, each in its environment, if wanted with another ranking.
 
-        At most `AT_ONCE` processes share the moments and the cores; `settings_of` says where each environment is.
+        What does not depend on the moment stays as the last plan left it. At most `AT_ONCE` processes share the moments
+        and the cores; `settings_of` says where each environment is.
 
         Raises:
-            RunError: a plan failed.
+            RunError: a model failed.
         """
         settings = self.settings.model_copy(update={"ranking": ranking} if ranking else {})
         pairs = [(name, str(moment)) for name, moment in moments.items()]
@@ -99,7 +100,7 @@ class Workbench:
             place.parent.mkdir(exist_ok=True)
             shutil.copyfile(settings.warehouse, place)
             own, mine = settings.model_copy(update={"warehouse": place}), json.dumps(pairs[number::processes])
-            command = (sys.executable, "-m", "vlm4rec_search.cli.plan_moments", mine)
+            command = (sys.executable, "-m", "vlm4rec_search.cli.build_moments", mine)
             run_sqlmesh(own, *command, each_line=show, started=running.append, OMP_NUM_THREADS=threads)
             return place
 

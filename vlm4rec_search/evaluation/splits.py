@@ -27,6 +27,7 @@ from vlm4rec_search.evaluation.protocol import (
     cuts_of,
     find_targets,
     given_vectors,
+    histories_until,
     hold_out_last,
     taken_between,
 )
@@ -52,7 +53,9 @@ _PHOTOS = "SELECT item_id, vector FROM embeddings.image_embeddings"
 _MOMENT = "SELECT as_of FROM histories.as_of"
 
 
-def load_split(settings: Settings, environment: str, protocol: Protocol, needs: frozenset[str]) -> Split:
+def load_split(
+    settings: Settings, environment: str, protocol: Protocol, needs: frozenset[str], weights: str | None = None
+) -> Split:
     """Read an environment into a split; titles and descriptions alone are encoded through the cache where a system
     needs them. Vectors that the data set brings along stand in for those of its photos and titles.
 
@@ -61,6 +64,7 @@ def load_split(settings: Settings, environment: str, protocol: Protocol, needs: 
         environment: of `sqlmesh plan`.
         protocol: says which items are candidates.
         needs: kinds of item vectors.
+        weights: the query of `fixed_weights`; None renders it, for which SQLMesh is imported.
 
     Raises:
         UsageError: a table is missing or empty.
@@ -68,9 +72,10 @@ def load_split(settings: Settings, environment: str, protocol: Protocol, needs: 
     """
     with read(settings.warehouse) as connection:
         handed = read_search_layer(connection, environment)
-        queries = (HISTORIES, _fixed_weights(settings.require_project()), _WEIGHTS, _PHOTOS, _MOMENT)
+        fixed = weights or fixed_weights(settings.require_project())
+        queries = (HISTORIES, fixed, _WEIGHTS, _PHOTOS, _MOMENT)
         frames = [connection.execute(in_environment(query, environment)).df() for query in queries]
-    histories, weights, profile_weights, photos, moment = frames
+    histories, own_weights, profile_weights, photos, moment = frames
     catalogue = _catalogue(settings, handed, photos, needs)
     user_ids = np.array(sorted(histories["user_id"].unique()), dtype=object)
     items = catalogue.positions(histories["item_id"].to_numpy(dtype=object))
@@ -81,7 +86,7 @@ def load_split(settings: Settings, environment: str, protocol: Protocol, needs: 
         users=pd.Index(user_ids).get_indexer(pd.Index(histories["user_id"])).astype(np.int64),
         items=items,
         times=histories["interacted_at"].to_numpy(dtype="datetime64[us]"),
-        weights=_matrix(catalogue, user_ids, weights, "weight"),
+        weights=_matrix(catalogue, user_ids, own_weights, "weight"),
         as_of=moment["as_of"].to_numpy(dtype="datetime64[us]")[0],
         candidates=_candidates(protocol, items, len(catalogue.item_ids)),
         repeat=protocol.repeat,
@@ -93,7 +98,7 @@ def load_split(settings: Settings, environment: str, protocol: Protocol, needs: 
 
 
 @cache
-def _fixed_weights(project: Path) -> str:
+def fixed_weights(project: Path) -> str:
     """Return the query of profiles.profile_weights with half-lives of the evaluation's own."""
     weights = render_model(project, "profiles.profile_weights").replace('"profiles"."pace"', _HALF_LIVES)
     return f"SELECT user_id, item_id, weight FROM ({weights})"  # noqa: S608  our own text alone
@@ -234,14 +239,14 @@ def build_parts(settings: Settings, protocol: Protocol, needs: frozenset[str], c
 def _in_time(bench: Workbench, protocol: Protocol, choose: bool, say: Say) -> "dict[str, DataFrame]":
     with read(bench.settings.warehouse) as connection:
         cuts = cuts_of(connection, bench.settings.data_dir, protocol)
-        project = bench.settings.require_project()
-        later = {TEST: taken_between(connection, project, cuts.test, cuts.end)}
+        histories = histories_until(bench.settings.require_project())
+        later = {TEST: taken_between(connection, histories, cuts.test, cuts.end)}
         if choose:
-            later[VALIDATION] = taken_between(connection, project, cuts.validation, cuts.test)
+            later[VALIDATION] = taken_between(connection, histories, cuts.validation, cuts.test)
     moments = {TEST: cuts.test, **({VALIDATION: cuts.validation} if choose else {})}
     for environment, moment in moments.items():
         say(f"Building the tables as of {moment:%Y-%m-%d %H:%M} ({environment.removeprefix('evaluate_')})")
-    bench.plan_moments(moments)
+    bench.build_moments(moments)
     return later
 
 

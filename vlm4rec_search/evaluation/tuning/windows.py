@@ -25,10 +25,11 @@ from vlm4rec_search.evaluation.protocol import (
     find_targets,
     find_window_moments,
     given_cuts,
+    histories_until,
     taken_between,
 )
 from vlm4rec_search.evaluation.snapshots import AT_ONCE, Workbench
-from vlm4rec_search.evaluation.splits import Part, load_split
+from vlm4rec_search.evaluation.splits import Part, fixed_weights, load_split
 from vlm4rec_search.evaluation.systems.product import open_split
 from vlm4rec_search.evaluation.tuning.sweep import Pool, UserCandidates, build_pool, retrieve_candidates
 from vlm4rec_search.search.query import Fusion
@@ -120,10 +121,11 @@ def count_shoppers(bench: Workbench, protocol: Protocol, enough: int) -> int:
         UsageError: there are too few interactions for windows, or GIVEN.json cannot be read.
     """
     count, moments = 0, moments_of(bench, protocol)
+    histories = histories_until(bench.settings.require_project())
     with read(bench.settings.warehouse) as connection:
         for start, end in pairwise(moments):
             if count < enough:
-                count += count_returning(connection, bench.settings.require_project(), protocol, start, end)
+                count += count_returning(connection, histories, protocol, start, end)
     return count
 
 
@@ -146,7 +148,7 @@ def build_windows(bench: Workbench, protocol: Protocol, file: Path, deep: Rankin
     """
     moments = moments_of(bench, protocol)
     names = [f"tune_{number}" for number in range(len(moments) - 1)]
-    bench.plan_moments(dict(zip([*names, LAST], moments, strict=True)), file)
+    bench.build_moments(dict(zip([*names, LAST], moments, strict=True)), file)
     log, (few, rest) = bench.settings.warehouse, divmod(users, len(names))
     last = _Moment(bench.settings_of(LAST), LAST, log, moments[-1], None, min(users, SHOWN))
     past = [
@@ -154,7 +156,10 @@ def build_windows(bench: Workbench, protocol: Protocol, file: Path, deep: Rankin
         for place, (name, ends) in enumerate(zip(names, pairwise(moments), strict=True))
     ]
     tasks = [last, *past]  # the largest first, so that no process waits for it at the end
-    retrieve = partial(_retrieve, protocol=protocol, ranking=deep, folder=folder)
+    # Rendered here, so that no process has to import SQLMesh.
+    project = bench.settings.require_project()
+    queries = _Queries(histories_until(project), fixed_weights(project))
+    retrieve = partial(_retrieve, protocol=protocol, ranking=deep, folder=folder, queries=queries)
     processes = min(AT_ONCE, usable_cores())
     windows = []
     with bar("candidates of earlier moments", len(tasks)) as advance:
@@ -185,18 +190,25 @@ class _Moment(NamedTuple):
     users: int
 
 
+class _Queries(NamedTuple):
+    """The queries of `histories_until` and of `fixed_weights`."""
+
+    histories: str
+    weights: str
+
+
 def _retrieve(
-    moment: _Moment, protocol: Protocol, ranking: Ranking, folder: Path
+    moment: _Moment, protocol: Protocol, ranking: Ranking, folder: Path, queries: _Queries
 ) -> tuple[Part, dict[str, list[UserCandidates]], tuple[str, str] | None] | None:
     """Return the part of a moment and the candidates of its shoppers; None where nobody took anything new."""
-    split = load_split(moment.settings, moment.environment, protocol, frozenset())
+    split = load_split(moment.settings, moment.environment, protocol, frozenset(), queries.weights)
     if moment.end is None:
         split = replace(split, candidates=np.ones_like(split.candidates))  # a release has all items
         everybody = np.arange(split.shape[0])
         targets = Targets(everybody, incidence(everybody[:0], everybody[:0], split.shape))
     else:
         with read(moment.log) as connection:
-            taken = taken_between(connection, moment.settings.require_project(), moment.start, moment.end)
+            taken = taken_between(connection, queries.histories, moment.start, moment.end)
         targets = find_targets(split, taken, protocol.history)
         if not len(targets.users):
             return None
