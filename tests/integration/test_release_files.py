@@ -7,17 +7,26 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers.six_items import documents, given, meta, publish
+from numpy.typing import NDArray
 
 from vlm4rec_search import Query, open_index
 from vlm4rec_search.common.errors import RunError, UsageError
-from vlm4rec_search.indexes.embedded.arrays import arrays_folder
-from vlm4rec_search.indexes.embedded.pointer import activate, current_release, publishing, release_path
+from vlm4rec_search.indexes.embedded.arrays import Rows, arrays_folder, map_arrays
+from vlm4rec_search.indexes.embedded.pointer import (
+    activate,
+    current_release,
+    publishing,
+    release_path,
+    remove_unfinished,
+)
 from vlm4rec_search.indexes.embedded.publish import build_release
 from vlm4rec_search.indexes.embedded.releases import EmbeddedReleases
 from vlm4rec_search.indexes.release import DamagedIndexError
@@ -126,6 +135,26 @@ def test_what_is_left_over_and_cannot_be_removed_ends_no_publication(
     last = publish(tmp_path).release
     assert current_release(tmp_path) == release_path(tmp_path, last)
     assert f"{arrays} is left over and cannot be removed (Permission denied): remove it by hand" in caplog.text
+
+
+def test_arrays_that_a_publication_sweeps_while_they_are_written_are_written_again(tmp_path: Path) -> None:
+    release = release_path(tmp_path, publish(tmp_path).release)
+    sweeps: list[None] = [None]
+    used = []
+
+    def load() -> dict[str, Rows]:
+        return {"vectors": Rows((2, 3), batches())}
+
+    def batches() -> Iterator[NDArray[np.float32]]:
+        yield np.ones((1, 3), dtype=np.float32)
+        if sweeps:
+            sweeps.pop()
+            remove_unfinished(tmp_path)
+        yield np.zeros((1, 3), dtype=np.float32)
+
+    map_arrays(release, load, lambda arrays: used.append(arrays["vectors"].tolist()))
+    assert (used, sweeps) == ([[[1.0] * 3, [0.0] * 3]], [])
+    assert (arrays_folder(release) / "vectors.npy").is_file(), "other processes share them"
 
 
 def test_an_old_file_that_cannot_be_removed_fails_the_command_and_not_a_publication(

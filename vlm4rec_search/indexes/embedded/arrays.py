@@ -68,7 +68,10 @@ def map_arrays(release: Path, load: Callable[[], Loaded], use: Callable[[Mapping
     folder = arrays_folder(release)
     try:
         if not folder.is_dir():
-            _write(folder, load())
+            try:
+                _write(folder, load())
+            except FileNotFoundError:  # the publication of this release, as it ended, swept what is not finished
+                _write(folder, load())
         use({path.stem: _map(path) for path in folder.glob("*.npy")})
     except (OSError, ValueError, EOFError, KeyError) as error:  # a full disk, or files that a loss of power cut short
         reason = f"it has no array {error}" if isinstance(error, KeyError) else error
