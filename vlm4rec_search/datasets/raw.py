@@ -38,7 +38,7 @@ from vlm4rec_search.datasets.files import FORMATS, OTHER_SUFFIXES, SUFFIXES, bro
 from vlm4rec_search.datasets.forgotten import REASON, Forgotten, load_forgotten
 from vlm4rec_search.datasets.records import EmptyFileError, find_lists, open_records, partition_values, with_partitions
 
-_VERSION = 8  # of the stored results: raise it when `RawFile` or the readers change
+_VERSION = 9  # of the stored results: raise it when `RawFile` or the readers change
 _UNUSED_SECONDS = 30 * 86_400.0  # after which what is stored of a file is removed
 OPTIONAL = ("users",)
 """Tables that a data folder may lack."""
