@@ -39,6 +39,7 @@ from vlm4rec_search.datasets.importers.write import (
     Table,
     check_folders,
     connect,
+    kept_contract,
     table_path,
     write_tables,
 )
@@ -167,7 +168,8 @@ def import_generic(
     if values != Values() and source.resolve() != to.resolve() and not (to / CONTRACT_FILE).exists():
         content = {"values": _as_declared(values)}
         (to / CONTRACT_FILE).write_text(yaml.safe_dump(content, allow_unicode=True, sort_keys=False), "utf-8")
-    warnings += [*unread_warnings(source, options, form), *differing]
+    kept = kept_contract(to, [table.table for table in tables])
+    warnings += [*unread_warnings(source, options, form), *differing, *kept]
     written = [line for table in tables for line in table.records.written.split("\n")]
     return replace(summary, files=written, notes=told, warnings=warnings)
 
