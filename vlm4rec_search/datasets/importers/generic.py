@@ -294,7 +294,7 @@ def _open_table(
     if not (rows := records.rows):
         raise UsageError(f"{paths[0]} holds no rows")
     headers = opened.headers
-    records = _emptied(records, layout.empty)
+    records = _unescaped(_emptied(records, layout.empty), layout.escaped)
     if layout.pivot:
         records = _pivoted(records, layout.pivot)
         headers = {tuple(records.values): layout.files}
@@ -431,6 +431,17 @@ def _emptied(records: Records, empty: Mapping[str, Sequence[str]]) -> Records:
         name: f"CASE WHEN LOWER(TRIM({sql})) NOT IN ({words[name_key(name)]}) THEN {sql} END"
         for name, sql in records.values.items()
         if name_key(name) in words
+    }
+    return replace(records, values={**records.values, **values}) if values else records
+
+
+def _unescaped(records: Records, escaped: Sequence[str]) -> Records:
+    """Return the records with the line breaks that an export has written as two signs, see `ImportTable.escaped`."""
+    keys = set(map(name_key, escaped))
+    values = {
+        name: rf"REPLACE(REPLACE(REPLACE({sql}, '\\n', CHR(31)), '\n', CHR(10)), CHR(31), '\n')"
+        for name, sql in records.values.items()
+        if name_key(name) in keys
     }
     return replace(records, values={**records.values, **values}) if values else records
 
