@@ -254,6 +254,14 @@ def inspect_table(settings: Settings, table: str, folder: str | None = None) -> 
     return inspect(settings.data_dir, table, settings.cache, settings.events_folder, forgotten)
 
 
+def image_names(cache: Path, items: RawTable) -> list[str]:
+    """Return the distinct images of a catalogue that `inspect` has read, without those that are addresses."""
+    paths = [str(_store(cache / "raw", file.key)) for file in items.files if file.columns]
+    with closing(duckdb.connect()) as connection:
+        images = connection.read_parquet(paths, hive_partitioning=False).filter("image NOT LIKE '%://%'")
+        return [str(image) for (image,) in images.project("image").distinct().fetchall()]
+
+
 def remove_unused(cache: Path) -> None:
     """Remove what `inspect` stored and nobody has used for 30 days; call it when all tables have been inspected."""
     for path in (cache / "raw").glob("*"):
