@@ -251,6 +251,20 @@ def test_an_export_killed_before_its_file_has_its_name_is_done_again(tmp_path: P
     assert export_batch(settings, tmp_path / "c.jsonl").requests == 0
 
 
+def test_requests_of_a_file_that_was_moved_are_not_written_again_after_a_kill(tmp_path: Path) -> None:
+    settings = write_settings(tmp_path / "shop")
+    file = tmp_path / "a.jsonl"
+    export_batch(settings, file, limit=10)
+    file.rename(tmp_path / "submitted.jsonl")
+    given = settings.model_dump_json(exclude_unset=True)
+    killed = subprocess.run([sys.executable, "-c", KILLED_EARLY, given, str(file)], capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    summary = export_batch(settings, file)
+    assert (summary.requests, summary.in_batch) == (10, 10)
+    requests = [*read_requests(tmp_path / "submitted.jsonl"), *read_requests(file)]
+    assert len({request["custom_id"] for request in requests}) == 20
+
+
 def test_answers_beyond_reason_are_failures_of_their_own(tmp_path: Path) -> None:
     huge = answer("A red mug.")
     huge.body = {**huge.body, "usage": {"prompt_tokens": 10**30, "completion_tokens": 2**33}}

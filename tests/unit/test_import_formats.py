@@ -206,6 +206,22 @@ def test_variations_of_woocommerce_are_merged_into_their_product(tmp_path: Path)
     ]
 
 
+def test_line_breaks_of_woocommerce_are_line_breaks(tmp_path: Path) -> None:
+    (tmp_path / "wc-product-export.csv").write_text(
+        "ID,SKU,Name,Short description,Description\n"
+        r"1,A,Shirt,short,Soft\ncotton\n\nWash\\new"
+        "\n"
+        r"2,B,Rug\new,Warm\nwool,"
+        "\n"
+    )
+    import_generic(tmp_path, tmp_path / "data", ImportOptions({}), load_format("woocommerce"))
+    rows = read_rows(tmp_path / "data" / "items.parquet")
+    assert [(row["title"], row["description"]) for row in rows] == [
+        ("Shirt", "Soft\ncotton\n\nWash\\new"),
+        (r"Rug\new", "Warm\nwool"),
+    ]
+
+
 def test_only_variations_are_merged_and_only_into_the_product_that_they_name(tmp_path: Path) -> None:
     """An ID is no SKU, a product may be there twice, and the product of a variation may be missing."""
     (tmp_path / "wc-product-export.csv").write_text(

@@ -136,6 +136,24 @@ def test_a_contract_that_is_there_already_counts_and_says_where_it_differs(sourc
     assert (data / "contract.yaml").read_text() == written
 
 
+def test_a_contract_that_declares_an_imported_table_is_told(source: Path) -> None:
+    data = source.parent / "data"
+    data.mkdir()
+    (data / "katalog.csv").write_text("SKU,title\n1,Lamp\n")
+    (data / "contract.yaml").write_text("items: {files: katalog.csv, map: {item_id: SKU}}\nusers: {delimiter: ;}\n")
+    command = ["import", "generic", str(source), "--to", str(data), "--items=items.jsonl", "--map=items.item_id=id"]
+    for option in ([], ["--dry-run"]):
+        refused = CliRunner().invoke(main, [*command, *option])
+        assert (refused.exit_code, f"{data / 'katalog.csv'} is there already" in refused.stderr) == (2, True)
+    (data / "contract.yaml").write_text("items: {map: {item_id: SKU}}\nusers: {delimiter: ;}\n")
+    told = (
+        f"warning: {data / 'contract.yaml'} is there already and counts for this data, too: remove what it declares"
+        " under items, unless it was written for this data"
+    )
+    for option in (["--dry-run"], []):
+        assert told in CliRunner().invoke(main, [*command, *option]).output.splitlines()
+
+
 def test_a_dry_run_reads_values_as_the_plan_after_the_import_will(source: Path) -> None:
     (source / "log.csv").write_text("user_id,item_id,timestamp,event_type,value\nu,007,2024-01-01,rating,5\n")
     (source.parent / "data").mkdir()

@@ -6,11 +6,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+from helpers.delivered import read_items
 from helpers.photo_bytes import png, write_file
 
 from vlm4rec_search.common.cache import Cache, Failure
 from vlm4rec_search.datasets.photos.decode import MAX_BYTES, PhotoError, read_photo
 from vlm4rec_search.datasets.photos.locate import _hash_files, fingerprint, locate_photos, resolve_path
+from vlm4rec_search.datasets.raw import image_names, inspect
 
 
 @pytest.mark.parametrize(
@@ -156,6 +158,21 @@ def test_the_fingerprint_depends_on_the_bytes_of_the_photos(tmp_path: Path) -> N
     assert second != first, "equal size and modification time do not hide a change"
     photo.rename(data / "images" / "without_suffix")
     assert current() not in (first, second)
+
+
+@pytest.mark.parametrize("name", ["images/a.img", ".images/a.jpg", "images/.a.jpg"])
+def test_the_fingerprint_depends_on_any_file_that_the_catalogue_names(tmp_path: Path, name: str) -> None:
+    data = tmp_path / "data"
+    (data / name).parent.mkdir(parents=True)
+    photo = write_file((data / name).parent, b"one", Path(name).name)
+    found = read_items(data, f"item_id,title,image\n1,Lamp, {name}?v=1\n2,Mug,\n3,Cup,https://shop.example/{name}\n")
+    assert found.files[0].rows == 3
+    images = image_names(tmp_path / "data-cache", inspect(data, "items", tmp_path / "data-cache"))
+    with Cache(tmp_path / "cache") as cache:
+        first = fingerprint(data, cache, images)
+        assert fingerprint(data, cache, images) == first
+        photo.write_bytes(b"two")
+        assert fingerprint(data, cache, images) != first
 
 
 def test_a_photo_removed_during_the_run_has_a_status(tmp_path: Path) -> None:

@@ -232,6 +232,20 @@ JSON_LINES = (
 )
 
 
+def test_the_first_element_of_a_list_of_categories_that_says_something_counts(tmp_path: Path) -> None:
+    lists = {
+        '[null, "B"]': "B", '["", "C"]': "C", '["NULL", "X"]': "X", '[{"id": 7, "name": "Shirts"}]': "Shirts",
+        '[["Men", "Shoes"], ["Sale"]]': "Men", '[{"id": 7}]': None, "[]": None, '"[Sale] Hats"': "[Sale] Hats",
+    }  # fmt: skip
+    lines = (f'{{"item_id": "{at}", "title": "Lamp", "category": {text}}}\n' for at, text in enumerate(lists))
+    found = read_items(tmp_path / "data", "".join(lines), "items.jsonl")
+    assert [row.get("category") for row in found.rows] == list(lists.values())
+    assert found.files[0].notes[0] == (
+        "items.jsonl: 7 categories are lists; the first element counts, and the list is kept as an attribute; in 2 of"
+        " them no element is a text or has a name, and the category is empty"
+    )
+
+
 def test_a_broken_json_line_does_not_cost_the_others(tmp_path: Path) -> None:
     found = read_items(tmp_path / "data", JSON_LINES, "items.jsonl")
     assert [row["item_id"] for row in found.rows] == ["1", "2", "4"]
@@ -312,6 +326,16 @@ def test_a_dictionary_in_which_a_text_is_no_utf8_is_refused(tmp_path: Path) -> N
     pq.write_table(pa.table({"item_id": ["1", "2"], "title": title}), tmp_path / "data" / "items.parquet")
     with pytest.raises(UsageError, match="cannot be read: a text in a column of categories"):
         read_table(tmp_path / "data")
+
+
+def test_decimals_below_one_are_numbers(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    shares = pa.array([Decimal("0.50"), Decimal("0.00"), Decimal("-0.05"), None], pa.decimal128(2, 2))
+    table = pa.table({"item_id": list("1234"), "title": ["Lamp"] * 4, "price": shares, "discount": shares})
+    pq.write_table(table, tmp_path / "data" / "items.parquet")
+    found = read_table(tmp_path / "data")
+    assert [row.get("price") for row in found.rows] == ["0.5", "0", "-0.05", None]
+    assert [row["discount"] for row in found.rows] == [0.5, 0, -0.05, None]
 
 
 def test_decimals_that_are_too_long_are_refused(tmp_path: Path) -> None:

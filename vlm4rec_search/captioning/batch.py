@@ -22,7 +22,7 @@ from vlm4rec_search.captioning.answers import replace_half_characters
 from vlm4rec_search.captioning.captioners.openai.captioner import OpenAICaptioner
 from vlm4rec_search.captioning.captioners.openai.responses import is_error
 from vlm4rec_search.captioning.estimate import earlier_runs, mean_tokens
-from vlm4rec_search.captioning.generate import ENTRY, IN_BATCH, Outcome, make_entry
+from vlm4rec_search.captioning.generate import ENTRY, IN_BATCH, make_entry
 from vlm4rec_search.captioning.prompts import Prompt
 from vlm4rec_search.captioning.registry import load_captioner
 from vlm4rec_search.captioning.run import CatalogueCaptions, Share, fetch_selected, locate_items, look_up_captions
@@ -128,7 +128,7 @@ def export_batch(
         catalogue = look_up_captions(settings, cache, captioner, environment)
         writer = _RequestWriter(cache, model, path, most_requests, most_megabytes * 1e6)
         # No other export runs now: what is left unwritten is of an export that was killed.
-        left = [at for at, outcome in enumerate(catalogue.outcomes) if _is_left(outcome)]
+        left = _find_left(catalogue)
         writer.mark(catalogue.keys(left, [catalogue.photos[at] for at in left]))
         calls = catalogue.positions(_CALLS if failed else ())
         keys = catalogue.keys(calls, [catalogue.photos[at] for at in calls])
@@ -185,15 +185,33 @@ def _requests(
     }
 
 
-def _is_left(outcome: Outcome) -> bool:
-    """Return whether the export of a request was killed before its file was complete."""
-    failure = Failure(outcome.status, outcome.error or "")
-    if failure.status != IN_BATCH:
-        return False
-    if is_being_written(failure):
-        return True
-    sent = _SENT_FILE.match(failure.message)
-    return sent is not None and _part_of(Path(sent[1])).exists() and not Path(sent[1]).exists()
+def _find_left(catalogue: CatalogueCaptions) -> list[int]:
+    """Return the positions of the items whose export was killed before its file had its name."""
+    waiting = catalogue.positions((IN_BATCH,))
+    keys = catalogue.keys(waiting, [catalogue.photos[at] for at in waiting])
+    # A complete file may have been moved since, and a later export of its name been killed.
+    parts: dict[str, frozenset[str]] = {}
+    left = []
+    for at, key in zip(waiting, keys, strict=True):
+        failure = Failure(IN_BATCH, catalogue.outcomes[at].error or "")
+        if sent := _SENT_FILE.match(failure.message):
+            if sent[1] not in parts:
+                parts[sent[1]] = _unfinished_keys(Path(sent[1]))
+            is_left = key in parts[sent[1]]
+        else:
+            is_left = is_being_written(failure)
+        if is_left:
+            left.append(at)
+    return left
+
+
+def _unfinished_keys(path: Path) -> frozenset[str]:
+    """Return the keys of the requests in what a killed export left of a file; none if the file is there."""
+    part = _part_of(path)
+    if path.exists() or not part.exists():
+        return frozenset()
+    with part.open("rb") as lines:  # the last one may be cut off
+        return frozenset(json.loads(line)["custom_id"] for line in lines if line.endswith(b"\n"))
 
 
 def is_being_written(failure: Failure) -> bool:

@@ -13,6 +13,7 @@ from vlm4rec_search.datasets.importers.generic import (
     unread_warnings,
     values_in_force,
 )
+from vlm4rec_search.datasets.importers.write import check_folders, kept_contract
 from vlm4rec_search.pipeline.import_preview import TablePreview, preview_import
 
 _WIDTH = 60  # characters of a value
@@ -37,7 +38,9 @@ def print_preview(source: Path, to: Path, options: ImportOptions, form: ImportFo
     values, warnings = values_in_force(source, to, form)
     contract = contract_in_force(source, to, values)
     previews = preview_import(source, options, form, values, settings(), contract)
-    warnings = [*unread_warnings(source, options, form), *warnings]
+    tables = [preview.table for preview in previews]
+    check_folders(source, to, set(tables))
+    warnings = [*unread_warnings(source, options, form), *warnings, *kept_contract(to, tables)]
     if as_json:
         echo_json({"to": to, "tables": previews, "warnings": warnings})
         return

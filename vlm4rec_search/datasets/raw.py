@@ -38,7 +38,7 @@ from vlm4rec_search.datasets.files import FORMATS, OTHER_SUFFIXES, SUFFIXES, bro
 from vlm4rec_search.datasets.forgotten import REASON, Forgotten, load_forgotten
 from vlm4rec_search.datasets.records import EmptyFileError, find_lists, open_records, partition_values, with_partitions
 
-_VERSION = 8  # of the stored results: raise it when `RawFile` or the readers change
+_VERSION = 9  # of the stored results: raise it when `RawFile` or the readers change
 _UNUSED_SECONDS = 30 * 86_400.0  # after which what is stored of a file is removed
 OPTIONAL = ("users",)
 """Tables that a data folder may lack."""
@@ -252,6 +252,14 @@ def inspect_table(settings: Settings, table: str, folder: str | None = None) -> 
     if folder:
         return inspect(settings.require_project() / folder, table, settings.cache, forgotten=forgotten)
     return inspect(settings.data_dir, table, settings.cache, settings.events_folder, forgotten)
+
+
+def image_names(cache: Path, items: RawTable) -> list[str]:
+    """Return the distinct images of a catalogue that `inspect` has read, without those that are addresses."""
+    paths = [str(_store(cache / "raw", file.key)) for file in items.files if file.columns]
+    with closing(duckdb.connect()) as connection:
+        images = connection.read_parquet(paths, hive_partitioning=False).filter("image NOT LIKE '%://%'")
+        return [str(image) for (image,) in images.project("image").distinct().fetchall()]
 
 
 def remove_unused(cache: Path) -> None:

@@ -88,7 +88,7 @@ class Records:
         for target in match.split.keys() & sql.keys():
             sql[target] = _as_list(sql[target], match.split[target])
         for target in match.lists:
-            sql[target] = f"COALESCE(TRY(JSON_EXTRACT_STRING({sql[target]}, '$[0]')), NULLIF({sql[target]}, '[]'))"
+            sql[target] = _first_of_list(sql[target])
         return sql
 
     def others(self, match: ColumnMatch) -> list[str]:
@@ -505,7 +505,7 @@ class _Writer:
 
 
 def find_lists(records: Records, match: ColumnMatch, table: str, name: str) -> ColumnMatch:
-    """Return how the columns are matched if some categories are JSON lists: then the first element of each counts.
+    """Return how the columns are matched if some categories are JSON lists: see `_first_of_list`.
 
     Args:
         records: of the file or the files.
@@ -517,11 +517,12 @@ def find_lists(records: Records, match: ColumnMatch, table: str, name: str) -> C
         return match
     category = records.columns(match)["category"]
     # [null] is what some SQL clients write for nothing.
-    is_list = f"{category} LIKE '[%' AND {category} <> '[null]' AND JSON_VALID({category})"
-    lists = records.relation.filter(is_list).shape[0]
-    if not lists:
+    found = records.relation.filter(f"{category} <> '[null]' AND {_is_list(category)}")
+    if not (lists := found.shape[0]):
         return match
     note = f"{name}: {lists} categories are lists; the first element counts, and the list is kept as an attribute"
+    if empty := found.filter(f"{_first_of_list(category)} IS NULL").shape[0]:
+        note += f"; in {empty} of them no element is a text or has a name, and the category is empty"
     return replace(match, lists=frozenset({"category"}), notes=(*match.notes, note))
 
 
@@ -769,10 +770,29 @@ def _as_list(text: str, separator: str) -> str:
     sign, escaped = quote_text(separator), quote_text(f"\\{separator}")
     parts = f"STRING_SPLIT(REPLACE({text}, {escaped}, CHR(31)), {sign})"
     trimmed = f"LIST_TRANSFORM({parts}, part -> TRIM(REPLACE(part, CHR(31), {sign})))"
+    filled = _filled(trimmed)
+    return f"CASE WHEN {_is_list(text)} THEN {text} WHEN LEN({filled}) > 0 THEN CAST(TO_JSON({filled}) AS VARCHAR) END"
+
+
+def _first_of_list(text: str) -> str:
+    """Return SQL of the first element of a JSON list that says something; a text that is no list stays.
+
+    An object says its name or its title, a list its first element.
+    """
+    inner = ", ".join(f"JSON_EXTRACT_STRING(part, '{path}')" for path in ("$.name", "$.title", "$[0]"))
+    plain = "CASE WHEN JSON_TYPE(part) NOT IN ('OBJECT', 'ARRAY') THEN JSON_EXTRACT_STRING(part, '$') END"
+    parts = f"LIST_TRANSFORM(JSON_EXTRACT({text}, '$[*]'), part -> TRIM(COALESCE({inner}, {plain})))"
+    return f"CASE WHEN {_is_list(text)} THEN {_filled(parts)}[1] ELSE {text} END"
+
+
+def _is_list(text: str) -> str:
+    return f"({text} LIKE '[%' AND JSON_VALID({text}))"
+
+
+def _filled(texts: str) -> str:
+    """Return SQL of those texts of a list that say something."""
     nothing = ", ".join(map(quote_text, ("", *MARKERS)))
-    filled = f"LIST_FILTER({trimmed}, part -> part NOT IN ({nothing}))"
-    is_list = f"{text} LIKE '[%' AND JSON_VALID({text})"
-    return f"CASE WHEN {is_list} THEN {text} WHEN LEN({filled}) > 0 THEN CAST(TO_JSON({filled}) AS VARCHAR) END"
+    return f"LIST_FILTER({texts}, part -> part NOT IN ({nothing}))"
 
 
 def _of_one_meaning(number: str, condition: str = "TRUE") -> str:
@@ -815,7 +835,9 @@ def _text(key: str, kind: str) -> str:
         number = f"WHEN NOT ISNAN({key}) THEN CAST({key} AS VARCHAR)"
         return f"CASE WHEN {whole} THEN CAST(CAST({key} AS BIGINT) AS VARCHAR) {number} END"
     if _is_decimal(kind):
-        return f"RTRIM(RTRIM(CAST({key} AS VARCHAR), '0'), '.')"
+        # DuckDB writes the numbers of a DECIMAL(2,2) without the 0 before the point, which JSON demands.
+        number = f"REGEXP_REPLACE(CAST({key} AS VARCHAR), '^(-?)\\.', '\\10.')"
+        return f"RTRIM(RTRIM({number}, '0'), '.')"
     if _is_nested(kind):
         return _finite(f"TO_JSON({key})")
     return f"CAST({_typed(key, kind)} AS VARCHAR)"

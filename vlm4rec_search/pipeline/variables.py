@@ -46,18 +46,19 @@ def project_variables(settings: Settings) -> dict[str, str | float | None]:
     ranking = load_ranking(settings.ranking)
     images = settings.image_encoder
     with Cache(settings.cache) as cache:
-        tables = [raw.inspect_table(settings, table) for table in CONTRACT]
-        photos = f"{fingerprint(settings.data_dir, cache)} {cache.revision('photo', 'http')}"
+        tables = {table: raw.inspect_table(settings, table) for table in CONTRACT}
+        names = raw.image_names(settings.cache, tables["items"])
+        photos = f"{fingerprint(settings.data_dir, cache, names)} {cache.revision('photo', 'http')}"
         captions = caption_variables(settings, cache)
     raw.remove_unused(settings.cache)
-    for table in tables:
+    for table in tables.values():
         notes, warnings = raw.describe(table)
         for note in notes:
             logger.info("%s", note)
         for warning in warnings:
             logger.warning("%s", warning)
     return {
-        **{f"{table.table}_file": table.version for table in tables},
+        **{f"{name}_file": table.version for name, table in tables.items()},
         "declared_values": variable(values),
         "photos": photos,
         "as_of": settings.as_of.isoformat(sep=" ") if settings.as_of else None,

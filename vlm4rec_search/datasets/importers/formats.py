@@ -46,11 +46,13 @@ class ImportTable(TableDeclaration):
 
     empty: Mapping[str, Names] = {}
     """Columns with the words, in small letters, that stand for nothing in them."""
+    escaped: Names = ()
+    r"""Columns in which `\n` stands for a line break, and `\\n` for the two signs themselves."""
 
     @property
     def named_columns(self) -> list[str]:
         """The columns of the files that are named here."""
-        return [*super().named_columns, *self.merge, *self.offered, *self.empty]
+        return [*super().named_columns, *self.merge, *self.offered, *self.empty, *self.escaped]
 
 
 class ImportItems(ImportTable):

@@ -39,6 +39,7 @@ from vlm4rec_search.datasets.importers.write import (
     Table,
     check_folders,
     connect,
+    kept_contract,
     table_path,
     write_tables,
 )
@@ -167,7 +168,8 @@ def import_generic(
     if values != Values() and source.resolve() != to.resolve() and not (to / CONTRACT_FILE).exists():
         content = {"values": _as_declared(values)}
         (to / CONTRACT_FILE).write_text(yaml.safe_dump(content, allow_unicode=True, sort_keys=False), "utf-8")
-    warnings += [*unread_warnings(source, options, form), *differing]
+    kept = kept_contract(to, [table.table for table in tables])
+    warnings += [*unread_warnings(source, options, form), *differing, *kept]
     written = [line for table in tables for line in table.records.written.split("\n")]
     return replace(summary, files=written, notes=told, warnings=warnings)
 
@@ -292,7 +294,7 @@ def _open_table(
     if not (rows := records.rows):
         raise UsageError(f"{paths[0]} holds no rows")
     headers = opened.headers
-    records = _emptied(records, layout.empty)
+    records = _unescaped(_emptied(records, layout.empty), layout.escaped)
     if layout.pivot:
         records = _pivoted(records, layout.pivot)
         headers = {tuple(records.values): layout.files}
@@ -429,6 +431,17 @@ def _emptied(records: Records, empty: Mapping[str, Sequence[str]]) -> Records:
         name: f"CASE WHEN LOWER(TRIM({sql})) NOT IN ({words[name_key(name)]}) THEN {sql} END"
         for name, sql in records.values.items()
         if name_key(name) in words
+    }
+    return replace(records, values={**records.values, **values}) if values else records
+
+
+def _unescaped(records: Records, escaped: Sequence[str]) -> Records:
+    """Return the records with the line breaks that an export has written as two signs, see `ImportTable.escaped`."""
+    keys = set(map(name_key, escaped))
+    values = {
+        name: rf"REPLACE(REPLACE(REPLACE({sql}, '\\n', CHR(31)), '\n', CHR(10)), CHR(31), '\n')"
+        for name, sql in records.values.items()
+        if name_key(name) in keys
     }
     return replace(records, values={**records.values, **values}) if values else records
 

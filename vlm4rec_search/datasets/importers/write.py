@@ -19,7 +19,7 @@ from vlm4rec_search.common.text_forms import spellings
 from vlm4rec_search.datasets.declarations import CONTRACT_FILE, TableDeclaration, load_declarations
 from vlm4rec_search.datasets.files import OTHER_SUFFIXES, SUFFIXES, broken_name, open_parquet, read_errors
 from vlm4rec_search.datasets.photos.locate import is_url, path_forms
-from vlm4rec_search.datasets.raw import find_files
+from vlm4rec_search.datasets.raw import find_files, matching_files
 
 ABOUT_GIVEN = "GIVEN.json"
 GIVEN_VECTORS = {"image": "image_vectors.parquet", "text": "text_vectors.parquet"}
@@ -102,14 +102,17 @@ def check_folders(source: Path, to: Path, tables: set[str]) -> None:
     """Check that `source` is a folder, and that `tables` can be written into the folder `to`.
 
     Raises:
-        UsageError: `source` is no folder, `to` is a file, or `to` holds one of the tables in other files.
+        UsageError: `source` is no folder, `to` is a file or holds one of the tables in other files, or its
+            `contract.yaml` is wrong.
     """
     if not source.is_dir():
         raise UsageError(f"there is no folder {source}")
     if to.exists() and not to.is_dir():
         raise UsageError(f"{to} is a file; give a folder")
     for table in sorted(tables) if to.exists() else ():
-        for path in find_files(to, table, TableDeclaration()):
+        declared = load_declarations(to).of(table).files
+        named = (path for pattern in declared for path in matching_files(to, pattern))
+        for path in (*find_files(to, table, TableDeclaration()), *named):
             if path != to / f"{table}.parquet" and to / table / _IMPORTED not in path.parents:
                 raise UsageError(f"{path} is there already, and a second table would be ambiguous; give another folder")
 
@@ -168,18 +171,19 @@ def write_tables(
         photos = PhotoCounts()
         if images and "items" in rows:
             photos = _copy_photos(relations["items"], source, to)
-    warnings = _kept_contract(to)
+    warnings = kept_contract(to, [*tables, "values"])
     return ImportSummary(
         rows.get("items"), rows.get("interactions"), photos, left_out, rows.get("users"), warnings=warnings
     )
 
 
-def _kept_contract(to: Path) -> list[str]:
-    """Return a warning if a data folder declares how its files are read: what a public data set brings needs none."""
-    if not load_declarations(to).model_fields_set:
-        return []
+def kept_contract(to: Path, sections: Iterable[str]) -> list[str]:
+    """Return a warning if a data folder declares one of the sections: tables that an import has written need none."""
+    declared = load_declarations(to)
+    named = ", ".join(name for name in sections if name in declared.model_fields_set)
     path = to / CONTRACT_FILE
-    return [f"{path} is there already and counts for this data, too: remove it unless it was written for this data"]
+    told = f"{path} is there already and counts for this data, too: remove what it declares under {named}"
+    return [f"{told}, unless it was written for this data"] if named else []
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeGuard
@@ -21,6 +21,7 @@ _LIST = re.compile(r"^\[|\.\w{2,5}\s*[|;,]\s*\S")
 # next of a list.
 _URLS = re.compile(r"\s(?:https?:)?//|^(?:https?:)?(//[^/?#|;,\s]++).*[|;,](?:https?:)?\1(?![^/?#])", re.IGNORECASE)
 _SUFFIXES = ("", ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jp2")
+_HIDDEN = re.compile(r"(?:^|[/\\])\.[^./\\]")
 _NOT_FETCHED = Failure("pending", "the photo behind the URL is not fetched yet: run `vlm4rec captions run`")
 
 
@@ -113,14 +114,18 @@ def locate_photos(
     return [_photo_file(path, digests[path]) if isinstance(path, Path) else PhotoFile(failure=path) for path in located]
 
 
-def fingerprint(data_dir: Path, cache: Cache) -> str:
+def fingerprint(data_dir: Path, cache: Cache, images: Iterable[str] = ()) -> str:
     """Return a hash over path and bytes of every photo in the folder; unchanged files are not read again.
 
     Photos are files outside hidden folders with the suffix of an image or with none, so that logs, tables or a
-    warehouse in the same folder do not count.
+    warehouse in the same folder do not count, and any other file that one of `images`, as in a catalogue, names.
     """
     root = data_dir.resolve()
-    digests = _hash_files(sorted(path for path in _candidate_files(root) if _is_file_inside(path, root)), cache)
+    # Most names are those of photos that are found anyway: looking for each of a million takes minutes.
+    others = (name for name in images if not (is_url(name) or _looks_like_photo(name.partition("?")[0].strip())))
+    named = {path for path in (_locate_path(root, name) for name in others) if isinstance(path, Path)}
+    found = {path for path in _candidate_files(root) if _is_file_inside(path, root)}
+    digests = _hash_files(sorted(found | named), cache)
     entries = [
         f"{path.relative_to(root).as_posix()} {_photo_file(path, digest).digest}" for path, digest in digests.items()
     ]
@@ -137,8 +142,12 @@ def _is_file_inside(path: Path, root: Path) -> bool:
 def _candidate_files(root: Path) -> Iterator[Path]:
     for folder, folders, names in os.walk(root):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        visible = (Path(folder, name) for name in names if not name.startswith("."))
-        yield from (path for path in visible if path.suffix.lower() in _SUFFIXES)
+        yield from (Path(folder, name) for name in names if _looks_like_photo(name))
+
+
+def _looks_like_photo(name: str) -> bool:
+    """Return whether a path is in no hidden folder, and has the suffix of an image or none."""
+    return not _HIDDEN.search(name) and Path(name).suffix.lower() in _SUFFIXES
 
 
 def _locate_path(root: Path, image: str | None) -> Path | Failure:
