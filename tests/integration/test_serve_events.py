@@ -20,15 +20,17 @@ import pytest
 from helpers.backends import Backend, Embedded
 from helpers.faulty_proxy import Fault, proxy
 from helpers.http_service import serving
-from helpers.six_items import ENCODER, RANKING, documents, given
+from helpers.six_items import ENCODER, RANKING, documents, given, meta
 from helpers.ubi_names import own_ubi_names
 from helpers.workspace import Workspace
 
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.common.settings import ExplicitSettings
+from vlm4rec_search.common.warehouse import read
 from vlm4rec_search.datasets.events.compaction import INTERACTIONS, compact, event_files
 from vlm4rec_search.datasets.events.event import parse_event
 from vlm4rec_search.datasets.events.log import EventLog
+from vlm4rec_search.indexes.search_layer import read_search_layer
 from vlm4rec_search.pipeline import ubi_export
 from vlm4rec_search.pipeline.lost_experiments import find_lost_experiments
 from vlm4rec_search.pipeline.saved_queries import find_query
@@ -134,10 +136,12 @@ def test_the_lag_is_the_age_of_the_oldest_event_that_the_live_release_lacks(embe
         post(client, event("2", "click", "b"))
         assert 86_000 < lag(client) < 100_000
         assert compact(settings.events_file, settings.events_folder) == 2
-        assert 0.0 < lag(client) < 80_000, (
-            "other commands than a plan move events, too: the release lacks the second one"
-        )
-    embedded.publish(given(documents()))
+        assert 86_000 < lag(client) < 100_000, "other commands than a plan move events, too"
+    hour_ago, now = (datetime.now(UTC).replace(tzinfo=None) - timedelta(hours=hours) for hours in (1, 0))
+    embedded.publish(given(documents()), replace(meta(), events_until=hour_ago))
+    with Service(settings, 5.0) as service, serving(service) as client:
+        assert 0.0 < lag(client) < 80_000, "a release lacks what was received after what its tables have"
+    embedded.publish(given(documents()), replace(meta(), events_until=now))
     with Service(settings, 5.0) as service, serving(service) as client:
         assert lag(client) == 0.0
         with closing(sqlite3.connect(settings.events_file)) as connection:
@@ -256,6 +260,9 @@ def test_a_plan_reads_an_event_once(workspace: Workspace) -> None:
     assert (found, "1 x cart +0.60, 1 x hide -1.00" in why) == (item, True)
     files = workspace.query("SELECT file, records FROM raw.files WHERE file LIKE 'events/%'")
     assert [records for _, records in files] == [2]
+    with read(workspace.folder / "warehouse.duckdb") as connection:
+        until = read_search_layer(connection).events_until
+    assert until is not None and log.oldest_after(until) is None
 
 
 EXPERIMENT = """

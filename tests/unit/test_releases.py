@@ -73,6 +73,23 @@ def test_the_days_of_popularity_come_from_the_warehouse() -> None:
         assert read_search_layer(connection).new_release("passed").popularity_days == 45.0
 
 
+def test_a_release_knows_which_events_its_tables_have(tmp_path: Path) -> None:
+    with duckdb.connect() as connection:
+        connection.execute((ROOT / "tests" / "fixtures" / "good_tables.sql").read_text("utf-8"))
+        assert read_search_layer(connection).new_release("passed").events_until is None
+        connection.execute("""
+            INSERT INTO raw.interactions VALUES
+            ('interactions.csv', '{"received": "2026-01-09 10:00:00"}'),
+            ('events/interactions/2026-01-01.parquet', '{"received": "2026-01-01 23:00:00"}'),
+            ('events/interactions/2026-01-02.parquet', '{"received": "2026-01-02 10:00:00.123456"}'),
+            ('events/interactions/2026-01-02.parquet', '{"received": "2026-01-02 09:00:00"}')
+        """)
+        until = read_search_layer(connection).new_release("passed").events_until
+    assert until == datetime(2026, 1, 2, 10, 0, 0, 123456)
+    build_release(tmp_path, given(documents()), replace(meta(), events_until=until))
+    assert rows(tmp_path, "SELECT events_until FROM release") == [(until,)]
+
+
 BAD = {
     "no item_id": {"item_id": " "},
     "repeated item_id": {"item_id": "a"},

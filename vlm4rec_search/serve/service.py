@@ -160,7 +160,7 @@ class Service:
         return self._recent(user_id, self.index.release)
 
     def _recent(self, user_id: str, release: ReleaseMeta) -> Recent:
-        return self.events.recent(user_id, release.as_of, release.created_at)
+        return self.events.recent(user_id, release.as_of, release.events_until)
 
     def reader(self, release: str | None = None) -> Reader:
         """Return a reader of a release, by default of the live one.
@@ -490,7 +490,7 @@ class Service:
         Answers know each event at once; a release knows it after a plan.
         """
         try:
-            oldest = self.events.oldest_after(self.index.release.created_at)
+            oldest = self.events.oldest_after(self.index.release.events_until)
         except RunError:
             return nan
         return 0.0 if oldest is None else max(0.0, time.time() - oldest)

@@ -21,7 +21,7 @@ LONGEST_VALUE = 8_191  # characters of a keyword, since a term has at most 32,76
 DEFAULT = Storage()
 _FIELDS = 1_000  # fields of a mapping: the server's default limit
 VECTORS = ("vector", "fitted", "photo")  # the fields of vectors of an item, of which a release may lack the last two
-_TIMES = ("created_at", "as_of")
+_TIMES = ("created_at", "as_of", "events_until")
 
 _KEYWORD: Body = {"type": "keyword", "ignore_above": LONGEST_VALUE}
 _STORED: Body = {"type": "object", "enabled": False}
