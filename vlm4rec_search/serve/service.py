@@ -452,7 +452,8 @@ class Service:
             known = ", ".join(self.rankings) or "none"
             raise UsageError(f"the service knows no ranking {ranking!r}: known are {known}")
         chosen = index.ranking if ranking is None else self.rankings[ranking]
-        return Searcher(index.backend, None, chosen, index.rules if rules is None else rules, index.weights_source)
+        given = index.rules if rules is None else rules
+        return Searcher(index.backend, index.encoder, chosen, given, index.weights_source)
 
     def _open(self, release: str) -> Searcher:
         """Return an open release; the last ones that were asked for stay open."""
@@ -461,10 +462,14 @@ class Service:
             with self._opening:  # requests for open releases do not wait for this
                 found = self._opened(release)
                 if found is None:
-                    if release not in self.known_releases():
+                    known = self.known_releases()
+                    if release not in known:
                         raise _no_release(release)
+                    # A release names an encoder in a folder without its place; one by another encoder loads its own.
+                    is_same = known[release].encoder == self.index.release.encoder
+                    encoder = self.index.encoder if is_same else None
                     pinned = pinned_ranking(self.settings.ranking)
-                    found = self.all_releases.open(release, pinned, self.index.rules, self._shared)
+                    found = self.all_releases.open(release, pinned, self.index.rules, self._shared, encoder)
                     with self._lock:
                         self._named[release] = found
                         most = OPEN + len(self.index.given.releases)  # each answer of an experiment needs its own
