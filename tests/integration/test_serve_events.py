@@ -390,6 +390,36 @@ def test_without_one_variant_nobody_takes_part_and_readyz_says_why(embedded: Emb
     assert find_lost_experiments(load_rules(rules).experiments, embedded.releases) == []
 
 
+def test_a_variant_that_fails_at_a_query_stops_both_and_a_wrong_request_stops_none(
+    embedded: Embedded, tmp_path: Path
+) -> None:
+    other = ENCODER.replace("@1", "@2")  # a revision that is not installed: texts cannot be encoded
+    old = embedded.publish(given(documents().assign(encoder=other)), meta(other))
+    live = embedded.publish(given(documents()))
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(f"experiments:\n  new: {{b: {{release: {old}}}}}\n")
+    settings = settings_of(embedded, tmp_path).model_copy(update={"rules": rules})
+
+    def arms(client: httpx.Client, address: str, **body: Any) -> set[str | None]:
+        answers = [client.post(address, json={"user": f"s{number}", **body}).json() for number in range(8)]
+        return {answer["experiment"] and answer["experiment"]["arm"] for answer in answers}
+
+    with Service(settings, 5.0) as service, serving(service) as client:
+        for number in range(8):
+            wrong = client.post("/v1/recommend", json={"user": f"s{number}", "filters": ["colour=red"]})
+            assert (wrong.status_code, "colour" in wrong.json()["detail"]) == (400, True)
+        assert client.get("/readyz").json()["problem"] is None
+        assert arms(client, "/v1/recommend") == {"a", "b"}
+        of_b = next(
+            f"s{number}" for number in range(8) if service.index.experiments["new"].arm("new", f"s{number}") == "b"
+        )
+        answer = client.post("/v1/search", json={"user": of_b, "text": "red dress"}).json()
+        assert (answer["release"], answer["experiment"]) == (live, None)
+        problem = client.get("/readyz").json()["problem"]
+        assert problem.startswith("the experiment new is left out: the index was built by the encoder hashing-4@2")
+        assert arms(client, "/v1/search", text="red dress") == arms(client, "/v1/recommend") == {None}
+
+
 def test_a_variant_whose_release_is_damaged_costs_no_shopper_the_answer(tmp_path: Path) -> None:
     embedded = Embedded(tmp_path / "index")
     old, live = (embedded.publish(given(documents())) for _ in range(2))
