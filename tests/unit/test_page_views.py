@@ -78,6 +78,21 @@ def test_the_parts_of_a_card_add_up_to_its_score() -> None:
     assert legend([first, second])[0] == ("lexical", "shared words")
 
 
+def test_the_bar_of_a_lowered_hit_is_as_long_as_its_score() -> None:
+    legs = (
+        RetrieverPart("profile", "semantic", 1.0, 1, 1.2, 0.6),
+        RetrieverPart("words", "lexical", 1.0, 1, 0.8, 0.4),
+    )
+    lowered = Explanation(sentence="", legs=legs, boosted=-1.5)
+    answer = Answer(
+        *("u", "hybrid", "profile", "r", 1.0),
+        (Hit(1, "a", 1.0, "A", explanation=None), Hit(2, "b", 0.5, "B", explanation=lowered)),
+    )
+    _, second = make_cards(answer, NoDocuments())
+    assert [(part.kind, part.contribution) for part in second.parts][-1] == ("boost", -1.5)
+    assert [round(part.width, 9) for part in second.parts] == [30.0, 20.0, 0.0]
+
+
 def test_parts_of_the_visit_are_named_beside_those_of_the_profile() -> None:
     of_both: list[tuple[Origin, tuple[str, ...]]] = [
         ("profile", ("profile", "words", "co-purchase")),

@@ -258,9 +258,12 @@ def _parts(hit: Hit, best: float) -> list[ScorePart]:
     added.append(("a boost by a rule", "boost", hit.explanation.boosted, None))
     added = sorted((part for part in added if part[2]), key=lambda part: -part[2])
     total = sum(contribution for _, _, contribution, _ in added)
+    raised = sum(max(0.0, contribution) for _, _, contribution, _ in added)
+    # What lowers a hit has no length: the other parts share the length of the score.
+    length = 100.0 * max(0.0, hit.score) / best if best > 0 else 0.0
     parts, left = [], 0.0
     for name, kind, contribution, rank in added:
-        width = max(0.0, 100.0 * contribution / best) if best > 0 else 0.0
+        width = length * max(0.0, contribution) / raised if raised else 0.0
         parts.append(ScorePart(name, kind, contribution, contribution / total if total else 0.0, rank, left, width))
         left += width
     return parts
