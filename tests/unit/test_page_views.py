@@ -4,6 +4,7 @@ import hashlib
 from contextlib import closing
 from io import BytesIO
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 import pytest
 from helpers.six_items import RANKING, publish
@@ -17,7 +18,7 @@ from vlm4rec_search.datasets.photos.fetch import photo_key
 from vlm4rec_search.search.backend import Reader
 from vlm4rec_search.search.query import Answer, Explanation, Hit, Origin, Query, RetrieverPart
 from vlm4rec_search.serve.thumbnails import Thumbnails
-from vlm4rec_search.serve.views import State, diff_lines, legend, make_cards
+from vlm4rec_search.serve.views import State, diff_lines, legend, make_cards, visit_address
 
 
 class NoDocuments(Reader):
@@ -43,6 +44,15 @@ def test_the_other_side_differs_in_what_is_named() -> None:
     state = State([("user", "u"), ("mode", "semantic"), ("ranking", "one"), ("ranking_b", "two"), ("w_lexical", "2")])
     other = state.options(is_other=True)
     assert (other["mode"], other["ranking"], other["weights"]) == ("semantic", "two", {"lexical": 2.0})
+
+
+@pytest.mark.parametrize("item", ["a", "Q,1", '"5" pipe', "ü & b"])
+def test_a_visit_begins_with_the_item_of_its_address(item: str) -> None:
+    assert State(parse_qsl(visit_address(item).partition("?")[2])).options()["items"] == [item]
+
+
+def test_the_items_of_a_visit_are_a_record_of_csv() -> None:
+    assert State([("items", ' a , "Q,1",b  c,,')]).options()["items"] == ["a", "Q,1", "b c"]
 
 
 def test_an_address_has_bounds() -> None:

@@ -55,6 +55,7 @@ from vlm4rec_search.serve.views import (
     shown_counts,
     summarise_metrics,
     unless_away,
+    visit_address,
 )
 
 logger = logging.getLogger(__name__)
@@ -174,6 +175,7 @@ class Page:
             "kinds": KINDS,
             "photo": lambda item, size: f"/photo?{urlencode({'item': item, 'size': size})}",
             "item_address": lambda item: f"/item?{urlencode({'item': item})}",
+            "visit_address": visit_address,
             "user_address": lambda user: f"/look?{urlencode({'user': user})}",
             "style_version": self._version,
         }

@@ -1,11 +1,13 @@
 """What the page shows: the state that an address holds, shoppers, cards of hits, and numbers in words."""
 
+import csv
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from difflib import unified_diff
 from functools import lru_cache
+from io import StringIO
 from math import isnan
 from pathlib import Path
 from typing import Any, TypeVar
@@ -60,6 +62,19 @@ _OF_VISIT = {
     "fitted": "learned likeness to this visit",
 }
 """And where it is of the session."""
+
+
+def visit_address(item_id: str) -> str:
+    """Return the address of an answer for a visit that begins with an item."""
+    record = StringIO()
+    csv.writer(record, lineterminator="").writerow([item_id])
+    return f"/look?{urlencode({'items': record.getvalue()})}"
+
+
+def _read_ids(text: str) -> list[str]:
+    """Return the ids of a record of CSV: one with a comma stands in quotes."""
+    row = next(csv.reader([" ".join(text.split())], skipinitialspace=True), [])
+    return [item.strip() for item in row if item.strip()]
 
 
 class State:
@@ -130,7 +145,7 @@ class State:
         if self["include_seen"]:
             body["include_seen"] = True
         if self["items"]:
-            body["items"] = [item.strip() for item in self["items"].split(",") if item.strip()]
+            body["items"] = _read_ids(self["items"])
         if weights := {kind: self[f"w_{kind}"] for kind in KINDS if self[f"w_{kind}"]}:
             body["weights"] = weights
         try:
