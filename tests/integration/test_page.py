@@ -308,6 +308,16 @@ def test_a_rule_saved_after_the_page_was_loaded_is_not_lost_by_a_preview(service
     assert (tmp_path / "rules.yaml").read_text() == NEW_RULES
 
 
+def test_a_file_of_rules_that_cannot_be_read_is_told_on_every_view(service: Service, tmp_path: Path) -> None:
+    with serving(service, page_token=TOKEN) as client:
+        (tmp_path / "rules.yaml").write_text("rules: [")
+        wait_until(lambda: service.index.following.problem is not None)
+        text = client.get("/").text
+    assert "Something is not up to date: " in text
+    assert "is not YAML" in text
+    assert "live release" not in text
+
+
 def test_an_item_is_shown_while_the_file_of_the_release_is_gone(service: Service, tmp_path: Path) -> None:
     (tmp_path / "index" / "releases" / f"{service.index.release.name}.duckdb").unlink()
     with serving(service, page_token=TOKEN) as client:
