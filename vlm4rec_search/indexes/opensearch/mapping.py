@@ -137,7 +137,7 @@ def read_meta(body: Mapping[str, Any]) -> ReleaseMeta:
     """
     needed = [field.name for field in fields(ReleaseMeta) if field.name in body or field.default is not None]
     values = {name: body[name] for name in needed}
-    times = {name: datetime.fromisoformat(values[name]) for name in _TIMES if values[name]}
+    times = {name: datetime.fromisoformat(values[name]) for name in _TIMES if values.get(name)}
     return ReleaseMeta(**{**values, **times})
 
 
