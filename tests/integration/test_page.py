@@ -285,6 +285,39 @@ def test_of_two_who_change_the_same_rules_one_is_told(
     assert (tmp_path / "rules.yaml").read_text() == forms[saved]["text"]
 
 
+def test_a_rule_saved_after_the_page_was_loaded_is_not_lost_by_a_preview(service: Service, tmp_path: Path) -> None:
+    with serving(service, page_token=TOKEN) as client:
+        client.get(f"/unlock?token={TOKEN}")
+
+        def form(page: str) -> dict[str, str]:
+            return {name: page.split(f'name="{name}" value="')[1].split('"')[0] for name in ("token", "base")}
+
+        loaded = form(client.get("/rules").text)
+        of_another = RULES + "  - {action: drop, items: [f], reason: recalled}\n"
+        (tmp_path / "rules.yaml").write_text(of_another)
+        for _ in range(2):  # also where the refused page is sent again
+            preview = client.post("/rules/preview", data={**loaded, "text": NEW_RULES})
+            assert (preview.status_code, "somebody has changed" in preview.text) == (400, True)
+            assert ("reason: new in" in preview.text, "Save to rules.yaml" in preview.text) == (True, False)
+            loaded = form(preview.text)
+        assert client.post("/rules/save", data={**loaded, "text": NEW_RULES, "end": "1"}).status_code == 400
+        assert (tmp_path / "rules.yaml").read_text() == of_another
+        again = {**form(client.get("/rules").text), "text": NEW_RULES}
+        shown = client.post("/rules/preview", data=again).text
+        assert client.post("/rules/save", data={**again, **form(shown), "end": "1"}).status_code == 303
+    assert (tmp_path / "rules.yaml").read_text() == NEW_RULES
+
+
+def test_a_file_of_rules_that_cannot_be_read_is_told_on_every_view(service: Service, tmp_path: Path) -> None:
+    with serving(service, page_token=TOKEN) as client:
+        (tmp_path / "rules.yaml").write_text("rules: [")
+        wait_until(lambda: service.index.following.problem is not None)
+        text = client.get("/").text
+    assert "Something is not up to date: " in text
+    assert "is not YAML" in text
+    assert "live release" not in text
+
+
 def test_an_item_is_shown_while_the_file_of_the_release_is_gone(service: Service, tmp_path: Path) -> None:
     (tmp_path / "index" / "releases" / f"{service.index.release.name}.duckdb").unlink()
     with serving(service, page_token=TOKEN) as client:

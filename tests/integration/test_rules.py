@@ -72,6 +72,13 @@ def test_a_rule_is_told_and_leaves_the_scores_of_one_leg(shelf: Backend, tmp_pat
     )
 
 
+def test_a_pinned_item_is_not_said_to_be_put_last(shelf: Backend, tmp_path: Path) -> None:
+    rules = "- {action: pin, items: [e], reason: launch}\n- {action: bury, filter: category=lamps, reason: old}"
+    first, *_, last = answer(shelf, tmp_path, rules, Query(user="nobody", explain=True)).hits
+    told = [(hit.item_id, hit.explanation and hit.explanation.rules) for hit in (first, last)]
+    assert told == [("e", ("is pinned by a rule (launch)",)), ("d", ("is put last by a rule (old)",))]
+
+
 def test_ids_are_text_as_they_are_written(tmp_path: Path) -> None:
     (tmp_path / "rules.yaml").write_text("rules:\n- {action: drop, items: [00001, 22423, 1e3, no]}", "utf-8")
     assert load_rules(tmp_path / "rules.yaml").rules[0].items == ("00001", "22423", "1e3", "no")

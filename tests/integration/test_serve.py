@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from importlib.util import find_spec
 from pathlib import Path
 
 import duckdb
@@ -24,6 +25,7 @@ from helpers.workspace import BIN, ROOT
 
 from vlm4rec_search.common.logging import configure_logging
 from vlm4rec_search.common.settings import ExplicitSettings
+from vlm4rec_search.embeddings.encoders import load_sentence_encoder
 from vlm4rec_search.indexes.embedded.pointer import POINTER, release_path
 from vlm4rec_search.indexes.opensearch.releases import OpenSearchReleases
 from vlm4rec_search.search.query import Answer, Query
@@ -103,6 +105,26 @@ def test_a_text_and_an_item_are_answered(client: httpx.Client) -> None:
     assert ids(client.post("/v1/search", json={"text": "lamps", "mode": "lexical"})) == "ed"
     similar = client.post("/v1/similar", json={"item": "a", "mode": "semantic", "k": 2})
     assert ids(similar) == "dc"  # b, the nearest, is put last
+
+
+@pytest.mark.skipif(find_spec("sentence_transformers") is None, reason="the extra `models` is not installed")
+def test_other_rankings_and_releases_take_texts_with_an_encoder_in_a_folder(embedded: Backend, tmp_path: Path) -> None:
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.models import StaticEmbedding
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+
+    folder = tmp_path / "shopenc"
+    words = Tokenizer(WordLevel({"red": 0, "dress": 1, "[UNK]": 2}, "[UNK]"))
+    SentenceTransformer(modules=[StaticEmbedding(words, embedding_dim=4)], device="cpu").save(str(folder))
+    encoder = load_sentence_encoder(str(folder)).id
+    old, live = (embedded.publish(given(documents().assign(encoder=encoder)), meta(encoder)) for _ in range(2))
+    settings = settings_of(embedded, tmp_path).model_copy(update={"encoder": str(folder)})
+    with Service(settings, 5.0, {"popular": load_ranking(RANKING)}) as service, serving(service) as client:
+        for named in ({}, {"ranking": "popular"}, {"release": old}, {"release": old, "ranking": "popular"}):
+            response = client.post("/v1/search", json={"text": "red dress", "mode": "semantic", **named})
+            assert response.status_code == 200, response.text
+            assert response.json()["release"] == named.get("release", live)
 
 
 def test_scenarios_rankings_counts_and_exclusions(client: httpx.Client) -> None:

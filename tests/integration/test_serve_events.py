@@ -20,15 +20,17 @@ import pytest
 from helpers.backends import Backend, Embedded
 from helpers.faulty_proxy import Fault, proxy
 from helpers.http_service import serving
-from helpers.six_items import ENCODER, RANKING, documents, given
+from helpers.six_items import ENCODER, RANKING, documents, given, meta
 from helpers.ubi_names import own_ubi_names
 from helpers.workspace import Workspace
 
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.common.settings import ExplicitSettings
+from vlm4rec_search.common.warehouse import read
 from vlm4rec_search.datasets.events.compaction import INTERACTIONS, compact, event_files
 from vlm4rec_search.datasets.events.event import parse_event
 from vlm4rec_search.datasets.events.log import EventLog
+from vlm4rec_search.indexes.search_layer import read_search_layer
 from vlm4rec_search.pipeline import ubi_export
 from vlm4rec_search.pipeline.lost_experiments import find_lost_experiments
 from vlm4rec_search.pipeline.saved_queries import find_query
@@ -134,10 +136,12 @@ def test_the_lag_is_the_age_of_the_oldest_event_that_the_live_release_lacks(embe
         post(client, event("2", "click", "b"))
         assert 86_000 < lag(client) < 100_000
         assert compact(settings.events_file, settings.events_folder) == 2
-        assert 0.0 < lag(client) < 80_000, (
-            "other commands than a plan move events, too: the release lacks the second one"
-        )
-    embedded.publish(given(documents()))
+        assert 86_000 < lag(client) < 100_000, "other commands than a plan move events, too"
+    hour_ago, now = (datetime.now(UTC).replace(tzinfo=None) - timedelta(hours=hours) for hours in (1, 0))
+    embedded.publish(given(documents()), replace(meta(), events_until=hour_ago))
+    with Service(settings, 5.0) as service, serving(service) as client:
+        assert 0.0 < lag(client) < 80_000, "a release lacks what was received after what its tables have"
+    embedded.publish(given(documents()), replace(meta(), events_until=now))
     with Service(settings, 5.0) as service, serving(service) as client:
         assert lag(client) == 0.0
         with closing(sqlite3.connect(settings.events_file)) as connection:
@@ -256,6 +260,9 @@ def test_a_plan_reads_an_event_once(workspace: Workspace) -> None:
     assert (found, "1 x cart +0.60, 1 x hide -1.00" in why) == (item, True)
     files = workspace.query("SELECT file, records FROM raw.files WHERE file LIKE 'events/%'")
     assert [records for _, records in files] == [2]
+    with read(workspace.folder / "warehouse.duckdb") as connection:
+        until = read_search_layer(connection).events_until
+    assert until is not None and log.oldest_after(until) is None
 
 
 EXPERIMENT = """
@@ -381,6 +388,36 @@ def test_without_one_variant_nobody_takes_part_and_readyz_says_why(embedded: Emb
         assert lost.startswith("new (")
     rules.write_text(f"experiments:\n  new: {{b: {{release: {old}}}}}\n")
     assert find_lost_experiments(load_rules(rules).experiments, embedded.releases) == []
+
+
+def test_a_variant_that_fails_at_a_query_stops_both_and_a_wrong_request_stops_none(
+    embedded: Embedded, tmp_path: Path
+) -> None:
+    other = ENCODER.replace("@1", "@2")  # a revision that is not installed: texts cannot be encoded
+    old = embedded.publish(given(documents().assign(encoder=other)), meta(other))
+    live = embedded.publish(given(documents()))
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(f"experiments:\n  new: {{b: {{release: {old}}}}}\n")
+    settings = settings_of(embedded, tmp_path).model_copy(update={"rules": rules})
+
+    def arms(client: httpx.Client, address: str, **body: Any) -> set[str | None]:
+        answers = [client.post(address, json={"user": f"s{number}", **body}).json() for number in range(8)]
+        return {answer["experiment"] and answer["experiment"]["arm"] for answer in answers}
+
+    with Service(settings, 5.0) as service, serving(service) as client:
+        for number in range(8):
+            wrong = client.post("/v1/recommend", json={"user": f"s{number}", "filters": ["colour=red"]})
+            assert (wrong.status_code, "colour" in wrong.json()["detail"]) == (400, True)
+        assert client.get("/readyz").json()["problem"] is None
+        assert arms(client, "/v1/recommend") == {"a", "b"}
+        of_b = next(
+            f"s{number}" for number in range(8) if service.index.experiments["new"].arm("new", f"s{number}") == "b"
+        )
+        answer = client.post("/v1/search", json={"user": of_b, "text": "red dress"}).json()
+        assert (answer["release"], answer["experiment"]) == (live, None)
+        problem = client.get("/readyz").json()["problem"]
+        assert problem.startswith("the experiment new is left out: the index was built by the encoder hashing-4@2")
+        assert arms(client, "/v1/search", text="red dress") == arms(client, "/v1/recommend") == {None}
 
 
 def test_a_variant_whose_release_is_damaged_costs_no_shopper_the_answer(tmp_path: Path) -> None:

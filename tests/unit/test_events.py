@@ -91,7 +91,7 @@ def test_words_that_the_shop_declares_come_first(tmp_path: Path) -> None:
     log = EventLog(settings.events_file, declared)
     keep(log, event("1", "Nicht interessant", "a"), event("2", "gesehen", "b"), event("3", "Kauf", "c", query_id="q"))
     keep(log, event("4", "view", "d"))
-    assert log.recent("u1", None, NOW.replace(tzinfo=None)) == Recent(("c",), ("a",), ())
+    assert log.recent("u1", None, None) == Recent(("c",), ("a",), ())
     with duckdb.connect() as connection:
         create_served_tables(connection, settings)
         kinds = connection.sql("SELECT kind FROM served.events ORDER BY event_id").fetchall()
@@ -140,14 +140,31 @@ def test_events_count_until_a_release_has_them(tmp_path: Path) -> None:
     earlier, later = (NOW.replace(tzinfo=None) + timedelta(days=days) for days in (-1, 1))
     expected = Recent(("a",), ("b",), ("d",))
     assert log.recent("u1", None, later) == expected
-    assert log.recent("u1", later, earlier) == expected, "received after the release was made"
+    assert log.recent("u1", later, earlier) == expected, "received after what its tables have"
+    assert log.recent("u1", later, None) == expected, "its tables have no events"
     assert log.recent("u1", earlier, later) == expected, "after the moment of its tables"
     assert log.recent("u1", later, later) == expected, "no plan has read them"
     compact(log.path, tmp_path / "events")
     assert log.recent("u1", later, later) == Recent()
+    assert log.recent("u1", later, earlier) == expected, "other commands than a plan move events, too"
     assert log.recent("u1", None, later) == expected, "a plan is not a release"
     keep(log, event("7", "click", "b"))
     assert log.recent("u1", None, later) == Recent(("b", "a"), (), ("d",))
+
+
+def test_the_newest_event_that_a_release_has_is_known_and_the_next_one_is_not(tmp_path: Path) -> None:
+    log, folder, later = EventLog(tmp_path / "events.sqlite"), tmp_path / "events", NOW.replace(tzinfo=None)
+    keep(log, event("1"), event("2", item="b"))
+    compact(log.path, folder)
+    names = [str(path) for path in event_files(folder, INTERACTIONS)]
+    (until,) = duckdb.read_parquet(names).max("received").fetchall()[0]
+    keep(log, event("3", "impression", "b"), event("4", "login", None))
+    assert (log.recent("u1", later, until), log.oldest_after(until)) == (Recent(), None)
+    keep(log, event("5", "hide", "a"))
+    compact(log.path, folder)
+    assert log.recent("u1", later, until) == Recent((), ("a",), ())
+    oldest = log.oldest_after(until)
+    assert oldest is not None and oldest > until.replace(tzinfo=UTC).timestamp()
 
 
 def test_raw_reads_events_behind_the_log_of_the_shop(tmp_path: Path) -> None:
@@ -200,5 +217,5 @@ def test_a_shopper_can_be_forgotten_and_does_not_come_back(tmp_path: Path) -> No
     assert keep(log, event("1"), event("4")) == 0
     compact(log.path, folder)
     assert [row[0] for row in rows(folder, INTERACTIONS) + rows(folder, OTHERS)] == ["2"]
-    assert log.recent("u1", None, NOW.replace(tzinfo=None)) == Recent()
+    assert log.recent("u1", None, None) == Recent()
     assert sum(erase_rows(file, {"u1"}) for file in files) == 0

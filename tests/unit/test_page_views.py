@@ -4,6 +4,7 @@ import hashlib
 from contextlib import closing
 from io import BytesIO
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 import pytest
 from helpers.six_items import RANKING, publish
@@ -17,7 +18,7 @@ from vlm4rec_search.datasets.photos.fetch import photo_key
 from vlm4rec_search.search.backend import Reader
 from vlm4rec_search.search.query import Answer, Explanation, Hit, Origin, Query, RetrieverPart
 from vlm4rec_search.serve.thumbnails import Thumbnails
-from vlm4rec_search.serve.views import State, diff_lines, legend, make_cards
+from vlm4rec_search.serve.views import State, diff_lines, legend, make_cards, visit_address
 
 
 class NoDocuments(Reader):
@@ -43,6 +44,15 @@ def test_the_other_side_differs_in_what_is_named() -> None:
     state = State([("user", "u"), ("mode", "semantic"), ("ranking", "one"), ("ranking_b", "two"), ("w_lexical", "2")])
     other = state.options(is_other=True)
     assert (other["mode"], other["ranking"], other["weights"]) == ("semantic", "two", {"lexical": 2.0})
+
+
+@pytest.mark.parametrize("item", ["a", "Q,1", '"5" pipe', "ü & b"])
+def test_a_visit_begins_with_the_item_of_its_address(item: str) -> None:
+    assert State(parse_qsl(visit_address(item).partition("?")[2])).options()["items"] == [item]
+
+
+def test_the_items_of_a_visit_are_a_record_of_csv() -> None:
+    assert State([("items", ' a , "Q,1",b  c,,')]).options()["items"] == ["a", "Q,1", "b c"]
 
 
 def test_an_address_has_bounds() -> None:
@@ -76,6 +86,21 @@ def test_the_parts_of_a_card_add_up_to_its_score() -> None:
     assert sum(part.share for part in first.parts) == pytest.approx(1.0)
     assert (second.parts[0].width, second.judgment, first.other_rank) == (50.0, 0, None)
     assert legend([first, second])[0] == ("lexical", "shared words")
+
+
+def test_the_bar_of_a_lowered_hit_is_as_long_as_its_score() -> None:
+    legs = (
+        RetrieverPart("profile", "semantic", 1.0, 1, 1.2, 0.6),
+        RetrieverPart("words", "lexical", 1.0, 1, 0.8, 0.4),
+    )
+    lowered = Explanation(sentence="", legs=legs, boosted=-1.5)
+    answer = Answer(
+        *("u", "hybrid", "profile", "r", 1.0),
+        (Hit(1, "a", 1.0, "A", explanation=None), Hit(2, "b", 0.5, "B", explanation=lowered)),
+    )
+    _, second = make_cards(answer, NoDocuments())
+    assert [(part.kind, part.contribution) for part in second.parts][-1] == ("boost", -1.5)
+    assert [round(part.width, 9) for part in second.parts] == [30.0, 20.0, 0.0]
 
 
 def test_parts_of_the_visit_are_named_beside_those_of_the_profile() -> None:

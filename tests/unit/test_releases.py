@@ -18,6 +18,7 @@ from vlm4rec_search.indexes.checks import verify_rows
 from vlm4rec_search.indexes.embedded.pointer import current_release, release_path
 from vlm4rec_search.indexes.embedded.publish import build_release, verify_file
 from vlm4rec_search.indexes.embedded.releases import EmbeddedReleases
+from vlm4rec_search.indexes.opensearch.mapping import read_meta as read_server_meta
 from vlm4rec_search.indexes.release import new_release
 from vlm4rec_search.indexes.search_layer import read_search_layer
 from vlm4rec_search.search.experiments import Experiment, Variant
@@ -71,6 +72,27 @@ def test_the_days_of_popularity_come_from_the_warehouse() -> None:
         connection.execute((ROOT / "tests" / "fixtures" / "good_tables.sql").read_text("utf-8"))
         connection.execute("UPDATE profiles.pace SET popularity_days = 45")
         assert read_search_layer(connection).new_release("passed").popularity_days == 45.0
+
+
+def test_a_release_knows_which_events_its_tables_have(tmp_path: Path) -> None:
+    with duckdb.connect() as connection:
+        connection.execute((ROOT / "tests" / "fixtures" / "good_tables.sql").read_text("utf-8"))
+        assert read_search_layer(connection).new_release("passed").events_until is None
+        connection.execute("""
+            INSERT INTO raw.interactions VALUES
+            ('interactions.csv', '{"received": "2026-01-09 10:00:00"}'),
+            ('events/interactions/2026-01-01.parquet', '{"received": "2026-01-01 23:00:00"}'),
+            ('events/interactions/2026-01-02.parquet', '{"received": "2026-01-02 10:00:00.123456"}'),
+            ('events/interactions/2026-01-02.parquet', '{"received": "2026-01-02 09:00:00"}')
+        """)
+        until = read_search_layer(connection).new_release("passed").events_until
+    assert until == datetime(2026, 1, 2, 10, 0, 0, 123456)
+    build_release(tmp_path, given(documents()), replace(meta(), events_until=until))
+    assert rows(tmp_path, "SELECT events_until FROM release") == [(until,)]
+    on_a_server = replace(meta(), events_until=until).to_json()
+    assert read_server_meta(on_a_server).events_until == until
+    of_before = {name: value for name, value in on_a_server.items() if name != "events_until"}
+    assert read_server_meta(of_before).events_until is None
 
 
 BAD = {

@@ -95,14 +95,19 @@ class Releases(ABC):
 
     @abstractmethod
     def open(
-        self, name: str, ranking: Ranking | None = None, rules: Sequence[Rule] = (), shared: bool = False
+        self,
+        name: str,
+        ranking: Ranking | None = None,
+        rules: Sequence[Rule] = (),
+        shared: bool = False,
+        encoder: str | None = None,
     ) -> Searcher:
-        """Open a release, live or not; for `ranking` and `rules` see `Searcher`.
+        """Open a release, live or not; for `ranking`, `rules` and `encoder` see `Searcher`.
 
         With `shared`, a folder's release shares the memory of its arrays with other processes.
 
         Raises:
-            UsageError: it is of another package version.
+            UsageError: it is of another package version, or was built by another encoder.
         """
 
     @abstractmethod

@@ -104,7 +104,9 @@ _PROVENANCE = """
       (SELECT ANY_VALUE(regexp_extract(sql, 'item_documents__([0-9]+)', 1))
        FROM duckdb_views() WHERE schema_name = ? AND view_name = 'item_documents'),
       (SELECT ANY_VALUE(recipe) FROM embeddings.item_texts),
-      (SELECT ANY_VALUE(popularity_days) FROM profiles.pace)
+      (SELECT ANY_VALUE(popularity_days) FROM profiles.pace),
+      (SELECT MAX(TRY_CAST(attributes ->> 'received' AS TIMESTAMP)) FROM raw.interactions
+       WHERE file LIKE 'events/interactions/%')
     FROM search.item_documents AS documents
 """
 # The tables of prod: the schemas of other environments contain `__`, and so do those of SQLMesh.
@@ -129,6 +131,8 @@ class SearchLayer:
         text_recipe: which texts of an item are embedded; None for tables that come from no warehouse.
         popularity_days: how many days before the latest event popularity counts; None for tables that come from no
             warehouse.
+        events_until: when the newest event that the tables have from the log of events was received, in UTC; None
+            without one.
         versions: hash of SQLMesh's versions of all tables of prod, of `as_of` and of numbers of rows, which changes
             with any model, raw file, or setting of the tables; None for other tables.
     """
@@ -142,6 +146,7 @@ class SearchLayer:
     table_version: str | None = None
     text_recipe: str | None = None
     popularity_days: float | None = None
+    events_until: datetime | None = None
     versions: str | None = None
 
     def new_release(self, checks: str) -> ReleaseMeta:
@@ -158,6 +163,7 @@ class SearchLayer:
             fitted=fitted[0],
             fitted_dimension=fitted[1],
             popularity_days=self.popularity_days,
+            events_until=self.events_until,
         )
 
     @property

@@ -11,7 +11,7 @@ CREATE TABLE release (name VARCHAR, created_at TIMESTAMP, encoder VARCHAR, dimen
     prompt VARCHAR, as_of TIMESTAMP, checks VARCHAR, package VARCHAR, analyzer VARCHAR, schema_version INTEGER,
     documents BIGINT, users BIGINT, table_version VARCHAR,
     ranking VARCHAR, chosen VARCHAR, fitted VARCHAR, fitted_dimension INTEGER, chosen_from VARCHAR,
-    image_encoder VARCHAR, image_dimension INTEGER, popularity_days DOUBLE);
+    image_encoder VARCHAR, image_dimension INTEGER, popularity_days DOUBLE, events_until TIMESTAMP);
 CREATE TABLE documents (document INTEGER, item_id VARCHAR, title VARCHAR, description VARCHAR, caption VARCHAR,
     details VARCHAR, category VARCHAR, price DOUBLE, available BOOLEAN, image VARCHAR, attributes JSON,
     captioner VARCHAR, content_hash VARCHAR);

@@ -33,6 +33,7 @@ ALTER TABLE releases ADD COLUMN IF NOT EXISTS chosen_from VARCHAR;
 ALTER TABLE releases ADD COLUMN IF NOT EXISTS image_encoder VARCHAR;
 ALTER TABLE releases ADD COLUMN IF NOT EXISTS image_dimension INTEGER;
 ALTER TABLE releases ADD COLUMN IF NOT EXISTS popularity_days DOUBLE;
+ALTER TABLE releases ADD COLUMN IF NOT EXISTS events_until TIMESTAMP;
 CREATE TABLE IF NOT EXISTS loads (
     release VARCHAR, index VARCHAR, indexed BIGINT, deleted BIGINT, rejected BIGINT, requests BIGINT, repeated BIGINT,
     seconds DOUBLE);

@@ -35,6 +35,8 @@ class ReleaseMeta:
         image_dimension: of these vectors.
         popularity_days: how many days before the latest event popularity counts (profiles.pace); None for tables that
             come from no warehouse.
+        events_until: when the newest event that the tables have from the log of events was received, in UTC; None
+            where they have none from there.
     """
 
     name: str
@@ -59,6 +61,7 @@ class ReleaseMeta:
     image_encoder: str | None = None
     image_dimension: int | None = None
     popularity_days: float | None = None
+    events_until: datetime | None = None
 
     def to_json(self) -> dict[str, str | int | float | None]:
         """Return the fields, times in ISO form."""

@@ -1,7 +1,7 @@
 """What happens to the fused ranking before it is shown: business rules, caps, diversity, the first k."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 import numpy as np
 
@@ -85,15 +85,15 @@ class _Table:
         self.documents = np.concatenate([self.documents, extra])
         self.scores = np.concatenate([self.scores, np.zeros(len(extra))])
         self.contributions = np.vstack([self.contributions, np.zeros((len(extra), self.contributions.shape[1]))])
-        dropped, buried = self._match(retrieved, rules)
         pinned = np.array([np.flatnonzero(self.documents == document)[0] for document in pins], dtype=np.int64)
+        dropped, buried = self._match(retrieved, rules, set(pinned.tolist()))
         order = np.argsort(-self.scores.round(12), kind="stable")
         free = order[~np.isin(order, pinned) & ~dropped[order]]
         self.pinned = pinned[~dropped[pinned]]
         self.between, self.buried = free[~buried[free]], free[buried[free]]
 
-    def _match(self, retrieved: Retrieved, rules: Sequence[Rule]) -> tuple[Mask, Mask]:
-        """Boost scores, write notes, and return which rows are dropped and which are buried."""
+    def _match(self, retrieved: Retrieved, rules: Sequence[Rule], pinned: Set[int]) -> tuple[Mask, Mask]:
+        """Boost scores, write notes, and return which rows are dropped and which are buried; no pinned one is."""
         ids = retrieved.ids(self.documents)
         has_filter = any(rule.filter is not None for rule in rules)
         facets = retrieved.facets(self.documents) if has_filter else [{}] * len(ids)  # they are slow to read
@@ -103,6 +103,8 @@ class _Table:
             if matching and rule.action == "drop":
                 self.dropped_by.append(rule)
             for row in matching:
+                if rule.action == "bury" and row in pinned:
+                    continue
                 dropped[row] |= rule.action == "drop"
                 buried[row] |= rule.action == "bury"
                 self.scores[row] += abs(self.scores[row]) * (rule.factor - 1.0)

@@ -59,6 +59,7 @@ class Searcher:
 
     Attributes:
         backend: where the release is read from.
+        encoder: name, id or folder of the sentence encoder that the caller works with; None takes the release's own.
         given: business rules, scenarios and experiments, replaced as a whole.
         weights_source: where the encoder's weights come from.
     """
@@ -75,7 +76,7 @@ class Searcher:
 
         Args:
             backend: an open release; `close` closes it.
-            encoder: name or id of the sentence encoder that the caller works with; None takes the release's own.
+            encoder: see the attribute.
             ranking: None takes the release's own, also after another release was opened.
             rules: business rules, or the content of a file of them.
             weights_source: as in `load_sentence_encoder`.
@@ -86,7 +87,7 @@ class Searcher:
         self.backend, self._given_ranking = backend, ranking
         self.given = rules if isinstance(rules, RulesFile) else RulesFile(rules=tuple(rules))
         self._ranking_of(backend.release)  # refuses one that cannot be read
-        self._encoder_name, self.weights_source = encoder, weights_source
+        self.encoder, self.weights_source = encoder, weights_source
         self._following: Follower | None = None
         self._threads = ThreadPoolExecutor(AT_ONCE, "search")  # starts none before it is used
         self._encoder = QueryEncoder(backend.release.encoder, encoder, weights_source)
@@ -206,7 +207,7 @@ class Searcher:
         check_fields(query, reader)
         encoder = self._encoder  # read once: another thread may open another release meanwhile
         if encoder.made_by != reader.release.encoder:
-            encoder = self._encoder = QueryEncoder(reader.release.encoder, self._encoder_name, self.weights_source)
+            encoder = self._encoder = QueryEncoder(reader.release.encoder, self.encoder, self.weights_source)
         ranking = self._ranking_of(reader.release)
         by = partial(encode_photo, encoder=reader.release.image_encoder or "")
         leaving = self.backend.turns.leaving

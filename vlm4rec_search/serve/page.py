@@ -55,6 +55,7 @@ from vlm4rec_search.serve.views import (
     shown_counts,
     summarise_metrics,
     unless_away,
+    visit_address,
 )
 
 logger = logging.getLogger(__name__)
@@ -174,6 +175,7 @@ class Page:
             "kinds": KINDS,
             "photo": lambda item, size: f"/photo?{urlencode({'item': item, 'size': size})}",
             "item_address": lambda item: f"/item?{urlencode({'item': item})}",
+            "visit_address": visit_address,
             "user_address": lambda user: f"/look?{urlencode({'user': user})}",
             "style_version": self._version,
         }
@@ -447,7 +449,9 @@ class Page:
         before, text = read_rules_text(self.service.settings.rules), _rules_text(form)
         user = normal_form(form.get("user", "").strip()[:512])
         values: dict[str, Any] = {"is_preview": True, "diff": diff_lines(before, text), "user": user, "status": 200}
+        values["base"] = base = form.get("base", _hash(before))  # of the text that the visitor has edited
         try:
+            _check_base(base, before)
             rules = parse_rules(text).rules
             values["new_rules"] = self._described(rules)
             if user:
@@ -479,8 +483,7 @@ class Page:
         parse_rules(text)
         try:
             with file_lock(self.service.settings.served / "rules.lock"):
-                if form.get("base") != _hash(read_rules_text(path)):
-                    raise UsageError("somebody has changed the file of rules meanwhile: load the page again")
+                _check_base(form.get("base"), read_rules_text(path))
                 with replacing_file(path) as part:
                     part.write_text(text, "utf-8")
         except OSError as error:
@@ -630,6 +633,11 @@ def _rules_text(form: dict[str, str]) -> str:
     if len(text) > LARGEST_RULES:
         raise UsageError(f"the rules have more than {LARGEST_RULES:,} characters")
     return text if text.endswith("\n") or not text else f"{text}\n"
+
+
+def _check_base(base: str | None, text: str) -> None:
+    if base != _hash(text):
+        raise UsageError("somebody has changed the file of rules meanwhile: load the page again")
 
 
 def _hash(text: str) -> str:

@@ -48,7 +48,7 @@ logger = logging.getLogger(__name__)
 OPEN = 2  # named releases that stay open beside the live one and those of experiments
 NEWEST = 20  # items of events that speak for or against others; older ones are only left out
 _WORDS = 20  # words of a page
-_AGAIN = 10.0  # seconds until the variants of an experiment are opened again after a failure
+_AGAIN = 10.0  # seconds until the variants of an experiment are asked again after a failure
 _REMARKS = ("note", "missing", "counts")  # of an answer, which the journal keeps
 
 
@@ -109,7 +109,7 @@ class Service:
         self.on_searched: Callable[[Answer], object] = lambda answer: None
         self._shared = shared
         self._named: OrderedDict[str, Searcher] = OrderedDict()
-        self._left_out: dict[str, tuple[str, float]] = {}  # experiments: why, and when their variants are opened again
+        self._left_out: dict[str, tuple[str, float]] = {}  # experiments: why, and when their variants are asked again
         self._lock, self._opening = threading.Lock(), threading.Lock()
 
     def recommend(self, request: RecommendRequest | SearchRequest) -> Recommendation:
@@ -160,7 +160,7 @@ class Service:
         return self._recent(user_id, self.index.release)
 
     def _recent(self, user_id: str, release: ReleaseMeta) -> Recent:
-        return self.events.recent(user_id, release.as_of, release.created_at)
+        return self.events.recent(user_id, release.as_of, release.events_until)
 
     def reader(self, release: str | None = None) -> Reader:
         """Return a reader of a release, by default of the live one.
@@ -385,8 +385,13 @@ class Service:
     ) -> tuple[Answer, Assignment | None]:
         """Answer a query in a live comparison; where a variant cannot answer, the live release does without one.
 
-        A degraded answer takes no part: it says nothing about its variant.
+        The experiment is left out for some seconds then: without the answers of one variant those of the other would
+        be of other requests, and to open a variant again takes long. A degraded answer takes no part: it says nothing
+        about its variant.
         """
+        _, again_at = self._left_out.get(name, ("", 0.0))
+        if time.monotonic() < again_at:
+            return self._ask(query, None, None), None
         arm = experiment.arm(name, query.user or "")
         try:
             self._open_variants(name, experiment)
@@ -396,8 +401,10 @@ class Service:
                 return answer, None if answer.degraded else Assignment(name=name, arm=arm, teams=None)
             a, b = (self._ask(query, each.release, each.ranking) for each in (experiment.a, experiment.b))
         except Vlm4recError as error:
+            answer = self._ask(query, None, None)  # refuses a request that is wrong itself, which is no variant's fault
             logger.warning("the experiment %s is left out: %s", name, error)
-            return self._ask(query, None, None), None
+            self._left_out[name] = str(error), time.monotonic() + _AGAIN
+            return answer, None
         if a.degraded or b.degraded:
             return a, None
         mixed = team_draft(a.hits, b.hits, shown, query, seed)
@@ -413,22 +420,13 @@ class Service:
     def _open_variants(self, name: str, experiment: Experiment) -> None:
         """Open both variants, since neither takes part without the other: the shoppers of one would be left alone.
 
-        What fails is tried again after some seconds, since it takes long and nobody should wait for it.
-
         Raises:
             UsageError: a release or ranking does not exist, or both variants are the same.
-            RunError: a release cannot be read, or it failed just now.
+            RunError: a release cannot be read.
         """
-        problem, again_at = self._left_out.get(name, ("", 0.0))
-        if time.monotonic() < again_at:
-            raise RunError(problem)
-        try:
-            opened = {self._index(each.release, each.ranking).release.name for each in (experiment.a, experiment.b)}
-            if obstacle := experiment.obstacle(self.index.release.name, opened):
-                raise UsageError(obstacle)
-        except Vlm4recError as error:
-            self._left_out[name] = str(error), time.monotonic() + _AGAIN
-            raise
+        opened = {self._index(each.release, each.ranking).release.name for each in (experiment.a, experiment.b)}
+        if obstacle := experiment.obstacle(self.index.release.name, opened):
+            raise UsageError(obstacle)
         self._left_out.pop(name, None)
 
     def _with_recent(self, query: Query, release: ReleaseMeta) -> Query:
@@ -452,7 +450,8 @@ class Service:
             known = ", ".join(self.rankings) or "none"
             raise UsageError(f"the service knows no ranking {ranking!r}: known are {known}")
         chosen = index.ranking if ranking is None else self.rankings[ranking]
-        return Searcher(index.backend, None, chosen, index.rules if rules is None else rules, index.weights_source)
+        given = index.rules if rules is None else rules
+        return Searcher(index.backend, index.encoder, chosen, given, index.weights_source)
 
     def _open(self, release: str) -> Searcher:
         """Return an open release; the last ones that were asked for stay open."""
@@ -461,10 +460,14 @@ class Service:
             with self._opening:  # requests for open releases do not wait for this
                 found = self._opened(release)
                 if found is None:
-                    if release not in self.known_releases():
+                    known = self.known_releases()
+                    if release not in known:
                         raise _no_release(release)
+                    # A release names an encoder in a folder without its place; one by another encoder loads its own.
+                    is_same = known[release].encoder == self.index.release.encoder
+                    encoder = self.index.encoder if is_same else None
                     pinned = pinned_ranking(self.settings.ranking)
-                    found = self.all_releases.open(release, pinned, self.index.rules, self._shared)
+                    found = self.all_releases.open(release, pinned, self.index.rules, self._shared, encoder)
                     with self._lock:
                         self._named[release] = found
                         most = OPEN + len(self.index.given.releases)  # each answer of an experiment needs its own
@@ -490,7 +493,7 @@ class Service:
         Answers know each event at once; a release knows it after a plan.
         """
         try:
-            oldest = self.events.oldest_after(self.index.release.created_at)
+            oldest = self.events.oldest_after(self.index.release.events_until)
         except RunError:
             return nan
         return 0.0 if oldest is None else max(0.0, time.time() - oldest)

@@ -1,11 +1,13 @@
 """What the page shows: the state that an address holds, shoppers, cards of hits, and numbers in words."""
 
+import csv
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from difflib import unified_diff
 from functools import lru_cache
+from io import StringIO
 from math import isnan
 from pathlib import Path
 from typing import Any, TypeVar
@@ -60,6 +62,19 @@ _OF_VISIT = {
     "fitted": "learned likeness to this visit",
 }
 """And where it is of the session."""
+
+
+def visit_address(item_id: str) -> str:
+    """Return the address of an answer for a visit that begins with an item."""
+    record = StringIO()
+    csv.writer(record, lineterminator="").writerow([item_id])
+    return f"/look?{urlencode({'items': record.getvalue()})}"
+
+
+def _read_ids(text: str) -> list[str]:
+    """Return the ids of a record of CSV: one with a comma stands in quotes."""
+    row = next(csv.reader([" ".join(text.split())], skipinitialspace=True), [])
+    return [item.strip() for item in row if item.strip()]
 
 
 class State:
@@ -130,7 +145,7 @@ class State:
         if self["include_seen"]:
             body["include_seen"] = True
         if self["items"]:
-            body["items"] = [item.strip() for item in self["items"].split(",") if item.strip()]
+            body["items"] = _read_ids(self["items"])
         if weights := {kind: self[f"w_{kind}"] for kind in KINDS if self[f"w_{kind}"]}:
             body["weights"] = weights
         try:
@@ -258,9 +273,12 @@ def _parts(hit: Hit, best: float) -> list[ScorePart]:
     added.append(("a boost by a rule", "boost", hit.explanation.boosted, None))
     added = sorted((part for part in added if part[2]), key=lambda part: -part[2])
     total = sum(contribution for _, _, contribution, _ in added)
+    raised = sum(max(0.0, contribution) for _, _, contribution, _ in added)
+    # What lowers a hit has no length: the other parts share the length of the score.
+    length = 100.0 * max(0.0, hit.score) / best if best > 0 else 0.0
     parts, left = [], 0.0
     for name, kind, contribution, rank in added:
-        width = max(0.0, 100.0 * contribution / best) if best > 0 else 0.0
+        width = length * max(0.0, contribution) / raised if raised else 0.0
         parts.append(ScorePart(name, kind, contribution, contribution / total if total else 0.0, rank, left, width))
         left += width
     return parts

@@ -36,10 +36,12 @@ WHERE user_id = ? AND item_id IS NOT NULL AND received_at > ? ORDER BY sequence 
 """
 _WAITING = f"SELECT {', '.join(COLUMNS)} FROM events WHERE NOT is_compacted AND sequence <= ? ORDER BY sequence"  # noqa: S608
 
-_OLDEST = """
-SELECT MIN(oldest) FROM (
-    SELECT MIN(received_at) AS oldest FROM events WHERE received_at > ?
-    UNION ALL SELECT MIN(received_at) FROM events WHERE NOT is_compacted)
+_LACKING = """
+SELECT action_name, received_at FROM events WHERE received_at > ?1 AND item_id IS NOT NULL
+UNION ALL
+SELECT action_name, received_at FROM events INDEXED BY events_to_compact
+WHERE NOT is_compacted AND received_at <= ?1 AND item_id IS NOT NULL
+ORDER BY received_at
 """
 
 
@@ -84,10 +86,11 @@ class EventLog:
         Raises:
             RunError: the file cannot be written; no event is kept.
         """
-        now, kept = time.time(), 0
+        kept = 0
         with self._file.explained("write"):
             connection = self._file.connection
             connection.execute("BEGIN IMMEDIATE")
+            now = time.time()  # once no other process writes: later events in the log were received later
             try:
                 for event, content in events:
                     if connection.execute(_KNOW, (event.event_id,)).rowcount:
@@ -101,27 +104,27 @@ class EventLog:
                 raise
         return kept
 
-    def recent(self, user_id: str, as_of: datetime | None, created_at: datetime) -> Recent:
+    def recent(self, user_id: str, as_of: datetime | None, events_until: datetime | None) -> Recent:
         """Return what a shopper did that a release does not know, of the last `LIVE_SECONDS`.
 
-        An event counts where no plan has read it, or it was received after the release was made, or happened after the
-        moment up to which its tables count events.
+        An event counts where the tables of the release were made without it, or it happened after the moment up to
+        which they count events.
 
         Args:
             user_id: as tables have it.
             as_of: of the release, in UTC without a zone.
-            created_at: of the release, in UTC without a zone.
+            events_until: of the release, see `ReleaseMeta`.
 
         Raises:
             RunError: the file cannot be read.
         """
-        made, until = _seconds(created_at), as_of.isoformat(timespec="microseconds") if as_of else ""
+        read, until = _seconds(events_until), as_of.isoformat(timespec="microseconds") if as_of else ""
         with self._file.explained("read"):
             rows = self._file.connection.execute(_OF_USER, (user_id, time.time() - LIVE_SECONDS, _NEWEST)).fetchall()
         last: dict[str, str] = {}
         for item_id, action, happened_at, received_at, is_compacted in rows:
-            # A plan moves all events into files before it reads them: one that still waits is in no table.
-            is_known = is_compacted and received_at <= made and happened_at <= until
+            # A plan reads files alone: what still waits is in no table. Other commands fill them as well.
+            is_known = is_compacted and received_at <= read and happened_at <= until
             meant = meaning(action, self._declared)
             if not is_known and meant != "shown":
                 last.setdefault(item_id, meant)
@@ -129,20 +132,22 @@ class EventLog:
         others = tuple(item for item, of_item in last.items() if of_item == "seen")
         return Recent(by["for"], by["against"], others)
 
-    def oldest_after(self, created_at: datetime) -> float | None:
+    def oldest_after(self, events_until: datetime | None) -> float | None:
         """Return when the oldest event that a release lacks was received, in seconds since 1970, None without any.
 
-        It was received after the release was made, or no Parquet file has it, from which plans read.
+        Impressions, and events without an item, do not count: no release has them.
 
         Args:
-            created_at: of the release, in UTC without a zone.
+            events_until: of the release, see `ReleaseMeta`.
 
         Raises:
             RunError: the file cannot be read.
         """
         with self._file.explained("read"):
-            (oldest,) = self._file.connection.execute(_OLDEST, (_seconds(created_at),)).fetchone()
-        return None if oldest is None else float(oldest)
+            for action, received_at in self._file.connection.execute(_LACKING, (_seconds(events_until),)):
+                if meaning(action, self._declared) != "shown":
+                    return float(received_at)
+        return None
 
     def newest_waiting(self) -> int:
         """Return the number of the newest event that no Parquet file has, 0 without any.
@@ -190,5 +195,6 @@ def _row(event: Event, content: str, now: float) -> tuple[object, ...]:
     )
 
 
-def _seconds(moment: datetime) -> float:
-    return (moment - datetime(1970, 1, 1)).total_seconds()
+def _seconds(events_until: datetime | None) -> float:
+    """Return the end of the microsecond, since files keep whole ones; 0 for a release without events."""
+    return 0.0 if events_until is None else (events_until - datetime(1970, 1, 1)).total_seconds() + 0.000_001

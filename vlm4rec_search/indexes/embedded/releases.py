@@ -82,10 +82,15 @@ class EmbeddedReleases(Releases):
             return pointer.remove_old(self.folder, {*needed, *kept}, retained)
 
     def open(
-        self, name: str, ranking: Ranking | None = None, rules: Sequence[Rule] = (), shared: bool = False
+        self,
+        name: str,
+        ranking: Ranking | None = None,
+        rules: Sequence[Rule] = (),
+        shared: bool = False,
+        encoder: str | None = None,
     ) -> Searcher:
         store = Store(pointer.release_path(self.folder, name), shared)
-        return Searcher(EmbeddedBackend(store), None, ranking, rules, self._weights_source)
+        return Searcher(EmbeddedBackend(store), encoder, ranking, rules, self._weights_source)
 
     def documents(self, name: str, columns: Sequence[str] = COLUMNS) -> Iterator[pa.RecordBatch]:
         sql = f"SELECT {', '.join(columns)} FROM ({_DOCUMENTS}) ORDER BY document"  # noqa: S608  our own names

@@ -21,7 +21,7 @@ LONGEST_VALUE = 8_191  # characters of a keyword, since a term has at most 32,76
 DEFAULT = Storage()
 _FIELDS = 1_000  # fields of a mapping: the server's default limit
 VECTORS = ("vector", "fitted", "photo")  # the fields of vectors of an item, of which a release may lack the last two
-_TIMES = ("created_at", "as_of")
+_TIMES = ("created_at", "as_of", "events_until")
 
 _KEYWORD: Body = {"type": "keyword", "ignore_above": LONGEST_VALUE}
 _STORED: Body = {"type": "object", "enabled": False}
@@ -137,7 +137,7 @@ def read_meta(body: Mapping[str, Any]) -> ReleaseMeta:
     """
     needed = [field.name for field in fields(ReleaseMeta) if field.name in body or field.default is not None]
     values = {name: body[name] for name in needed}
-    times = {name: datetime.fromisoformat(values[name]) for name in _TIMES if values[name]}
+    times = {name: datetime.fromisoformat(values[name]) for name in _TIMES if values.get(name)}
     return ReleaseMeta(**{**values, **times})
 
 

@@ -121,10 +121,15 @@ class OpenSearchReleases(Releases):
                 return delete_old(self.catalogue, {*needed, *kept}, retained)
 
     def open(
-        self, name: str, ranking: Ranking | None = None, rules: Sequence[Rule] = (), shared: bool = False
+        self,
+        name: str,
+        ranking: Ranking | None = None,
+        rules: Sequence[Rule] = (),
+        shared: bool = False,
+        encoder: str | None = None,
     ) -> Searcher:
         backend = OpenSearchBackend(self.catalogue, name, self._limits)
-        return Searcher(backend, None, ranking, rules, self._weights_source)
+        return Searcher(backend, encoder, ranking, rules, self._weights_source)
 
     def documents(self, name: str, columns: Sequence[str] = COLUMNS) -> Iterator[pa.RecordBatch]:
         query = {"_source": [*columns], "query": {"match_all": {}}}
