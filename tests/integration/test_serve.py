@@ -110,7 +110,7 @@ def test_a_text_and_an_item_are_answered(client: httpx.Client) -> None:
 @pytest.mark.skipif(find_spec("sentence_transformers") is None, reason="the extra `models` is not installed")
 def test_other_rankings_and_releases_take_texts_with_an_encoder_in_a_folder(embedded: Backend, tmp_path: Path) -> None:
     from sentence_transformers import SentenceTransformer
-    from sentence_transformers.models import StaticEmbedding
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
 
