@@ -36,6 +36,13 @@ def one_line(error: object) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def innermost(error: BaseException) -> BaseException:
+    """Return the error behind all others that says something: SQLMesh wraps those of models and files."""
+    while (further := error.__cause__ or error.__context__) and str(further):
+        error = further
+    return error
+
+
 def first_line(error: object) -> str:
     """Return the first line of an exception's message: DuckDB writes hints and the SQL below it."""
     lines = str(error).strip().splitlines()

@@ -7,11 +7,12 @@ is neither locked nor filled with tables that nobody asked for.
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
@@ -29,7 +30,8 @@ from vlm4rec_search.datasets.declarations import CONTRACT_FILE, InteractionsDecl
 from vlm4rec_search.datasets.demo_shop.build import build_shop
 from vlm4rec_search.datasets.raw import table_names
 
-_PREFIX = "evaluation-"
+PREFIX = "evaluation-"
+"""Of folders in the cache; those that a killed process leaves are removed after a day."""
 _STALE_SECONDS = 86_400.0
 AT_ONCE = 2
 """Processes that build tables of earlier moments at once; each needs as much memory as a plan."""
@@ -116,8 +118,7 @@ class Workbench:
                     self._places |= {name: place for name, _ in pairs[number::processes]}
             finally:
                 for process in running:  # ctrl-C and SIGTERM reach this thread, but none that waits for a process
-                    process.kill()
-                    process.wait()
+                    _end(process)
 
     def plan_without(self, environment: str, rows: "list[int]") -> None:
         """Build the tables without some rows of the log, given by row_number of staging.interactions.
@@ -188,7 +189,9 @@ def run_sqlmesh(
     environment = _environment(settings) | more
     with (
         TemporaryFile("w+") as stderr,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=environment) as process,  # noqa: S603  no shell
+        subprocess.Popen(  # noqa: S603  no shell
+            command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=environment, start_new_session=True
+        ) as process,
     ):
         lines = []
         started(process)
@@ -197,7 +200,7 @@ def run_sqlmesh(
                 each_line(line)
                 lines.append(line)
         except BaseException:
-            process.kill()
+            _end(process)
             raise
         code = process.wait()
         stderr.seek(0)
@@ -205,18 +208,25 @@ def run_sqlmesh(
     if code:
         lines = [line for line in lines if line.strip()]
         errors = [line for line in lines if "rror" in line and "Plan application failed" not in line]  # says nothing
-        detail = (errors or lines or ["no message"])[-1].strip()
+        detail = (errors or lines or ["no message"])[-1].strip().removeprefix("Error: ")
         raise RunError(f"building the tables of an earlier moment failed ({code}): {detail}")
+
+
+def _end(process: "subprocess.Popen[str]") -> None:
+    """Kill a process and those that it has started: SQLMesh loads a project in several, which would wait for ever."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 @contextmanager
 def workbench(settings: Settings) -> Iterator[Workbench]:
     """Yield a copy of the warehouse that is removed at the end of the block; the errors are those of `Workbench`."""
     settings.cache.mkdir(parents=True, exist_ok=True)
-    for left in settings.cache.glob(f"{_PREFIX}*"):
+    for left in settings.cache.glob(f"{PREFIX}*"):
         if time.time() - left.stat().st_mtime > _STALE_SECONDS:
             shutil.rmtree(left, ignore_errors=True)  # of a killed run
-    with TemporaryDirectory(dir=settings.cache.resolve(), prefix=_PREFIX) as folder:
+    with TemporaryDirectory(dir=settings.cache.resolve(), prefix=PREFIX) as folder:
         yield Workbench(settings, Path(folder))
 
 
@@ -276,7 +286,7 @@ def built_world(settings: Settings, world: str, seed: int, say: Callable[[str], 
         RunError: the plan failed.
     """
     settings.cache.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=settings.cache.resolve(), prefix="evaluation-") as name:
+    with TemporaryDirectory(dir=settings.cache.resolve(), prefix=PREFIX) as name:
         folder = Path(name)
         say(f"Building the world {world}: {ITEMS} items, {SHOPPERS} shoppers, and its tables")
         there = settings_of_world(settings, folder)

@@ -6,6 +6,8 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
+from vlm4rec_search.common.errors import RunError, first_line, innermost
+
 
 def render_model(project: Path, name: str, variables: Mapping[str, object] | None = None) -> str:
     """Return the query of a model as DuckDB SQL, with its macros expanded.
@@ -17,23 +19,33 @@ def render_model(project: Path, name: str, variables: Mapping[str, object] | Non
         project: folder of the SQLMesh project.
         name: of an SQL model, <layer>.<table>.
         variables: those of the project that the model and its macros use.
+
+    Raises:
+        RunError: the model cannot be rendered; somebody has edited it.
     """
+    from sqlglot import exp
+    from sqlglot.errors import SqlglotError
     from sqlmesh.core.dialect import parse
     from sqlmesh.core.macros import macro
     from sqlmesh.core.model import create_sql_model
+    from sqlmesh.utils.errors import SQLMeshError
 
     load_macros(project)
     file = project / "models" / f"{name.replace('.', '/')}.sql"
-    *_, query = parse(file.read_text("utf-8"), default_dialect="duckdb")
-    model = create_sql_model(
-        name,
-        query,
-        dialect="duckdb",
-        macros=macro.get_registry(),
-        module_path=project.resolve(),
-        variables=dict(variables or {}),
-    )
-    sql: str = model.render_query_or_raise(execution_time="now").sql(dialect="duckdb", comments=False)
+    try:
+        statements = parse(file.read_text("utf-8"), default_dialect="duckdb")
+        (query,) = (statement for statement in statements if isinstance(statement, exp.Query))
+        model = create_sql_model(
+            name,
+            query,
+            dialect="duckdb",
+            macros=macro.get_registry(),
+            module_path=project.resolve(),
+            variables=dict(variables or {}),
+        )
+        sql: str = model.render_query_or_raise(execution_time="now").sql(dialect="duckdb", comments=False)
+    except (OSError, SQLMeshError, SqlglotError, ValueError) as error:
+        raise RunError(f"{file} cannot be run outside a plan: {first_line(innermost(error))}") from error
     return sql
 
 

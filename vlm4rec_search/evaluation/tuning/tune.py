@@ -15,7 +15,7 @@ from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.warehouse import read
 from vlm4rec_search.evaluation.protocol import Protocol
 from vlm4rec_search.evaluation.significance import Difference, compare, resampled_means
-from vlm4rec_search.evaluation.snapshots import workbench
+from vlm4rec_search.evaluation.snapshots import PREFIX, workbench
 from vlm4rec_search.evaluation.splits import Say
 from vlm4rec_search.evaluation.tuning.fitting import equal_weights, only
 from vlm4rec_search.evaluation.tuning.limits import LARGEST_FIRST, Limit, LimitCheck, Price
@@ -114,7 +114,7 @@ def tune(
         needed = f"the {FEWEST} that a choice needs over {len(STARTS)} moments"
         why = f"only {_counted(shoppers, 'shopper')} of the shop took anything, too few for {needed}"
         return _without_choice(why, start, in_force)
-    with workbench(settings) as bench, TemporaryDirectory(dir=settings.cache) as name:
+    with workbench(settings) as bench, TemporaryDirectory(dir=settings.cache, prefix=PREFIX) as name:
         folder = Path(name)
 
         def judged(ranking: Ranking) -> Trial:
