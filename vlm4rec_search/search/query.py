@@ -49,7 +49,7 @@ class Query:
             configuration's. It has no effect with a text or outside the mode hybrid.
         fusion: reciprocal rank (rrf), or weighted mean of min-max (minmax) or standard scores (zscore); None takes the
             ranking configuration's, and minmax with a text or a photo. Where that is a blend, another fusion takes the
-            sum of a kind's two weights.
+            sum of a kind's two weights. The list of a segment or a category is always filled up by rrf.
         weights: weight of each kind of retriever (semantic, lexical, behaviour, ease, shoppers, fitted, popularity,
             photo), divided among the retrievers of the kind; 0 switches a kind off. Missing kinds have the weight of
             the ranking.
