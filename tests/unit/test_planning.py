@@ -219,6 +219,19 @@ def test_the_list_of_a_segment_comes_before_what_is_popular_with_all(fusion: Fus
     assert fused.documents[:6].tolist() == [0, 3, 2, 1, 4, 5]
 
 
+@pytest.mark.parametrize("given", [True, False])
+def test_a_minimum_score_is_one_of_what_is_known_of_the_subject(given: bool) -> None:
+    query = Query(user="u1", min_score=0.02 if given else None)
+    ranking = RANKING.model_copy(update={"min_score": None if given else 0.02})
+    bounds = {
+        (plan := make_plan(query, facts, ranking)).tier: plan.min_score
+        for facts in (Facts(SHOPPER), Facts(None, session=SHOPPER), Facts(STRANGER, popular={"gold": {"x": 3.0}}),
+                      Facts(STRANGER, popular={"category:bags": {"x": 3.0}}), Facts())
+    }  # fmt: skip
+    assert bounds == {"profile": 0.02, "session": 0.02, "segment": None, "category": None, "popularity": None}
+    assert make_plan(replace(query, text="bag"), Facts(), ranking).min_score == 0.02
+
+
 def test_a_segment_before_the_profile_is_noted() -> None:
     ranking = RANKING.model_copy(update={"fallback_chain": ("segment", "profile")})
     shopper = User("u1", VECTOR, segment="gold")

@@ -249,7 +249,8 @@ class Plan:
         own_weights: the ranking weighs none of the retrievers, or the list of a segment or a category answers, so that
             they have their own weights.
         diversity: share of maximal marginal relevance, 0 (off) to 1.
-        min_score: hits with a lower score are left out, pinned ones excepted; None keeps all.
+        min_score: hits with a lower score are left out, pinned ones excepted; None keeps all, as do the tiers segment,
+            category and popularity.
         rules: business rules.
         uses_profile: the shopper's profile answers, alone or with a session, a text or a photo.
         profile_skipped: the shopper's profile could have answered, but the fallback chain puts another tier first.

@@ -20,6 +20,8 @@ TEXT_FUSION: Fusion = "minmax"
 # to nothing, and what is popular with all shoppers would overtake them.
 AFTER_SEGMENT = replace(POPULARITY, weight=TIE_BREAK)
 LIST_FUSION: Fusion = "rrf"
+# Whose scores say how well a hit fits: the others count shoppers, or are the ranks of a list, of another size.
+SCORED: frozenset[Tier] = frozenset({"profile", "session", "text", "photo"})
 
 
 def make_plan(query: Query, facts: Facts, ranking: Ranking, rules: Sequence[Rule] = ()) -> Plan:
@@ -52,6 +54,7 @@ def make_plan(query: Query, facts: Facts, ranking: Ranking, rules: Sequence[Rule
     heaviest = max(weight + rank_weight for _, weight, rank_weight in used)
     used += [(retriever, share * heaviest, 0.0) for retriever, share in _again(query, facts, ranking)]
     used += [(retriever, 0.0, 0.0) for retriever in _pins(rules)]
+    min_score = ranking.min_score if query.min_score is None else query.min_score
     return Plan(
         query,
         tier,
@@ -59,7 +62,7 @@ def make_plan(query: Query, facts: Facts, ranking: Ranking, rules: Sequence[Rule
         [weight for _, weight, _ in used],
         fusion,
         ranking.diversity if query.diversity is None else query.diversity,
-        ranking.min_score if query.min_score is None else query.min_score,
+        min_score if tier in SCORED else None,
         rules,
         uses_profile=uses_profile,
         profile_skipped=bool(profile) and not query.has_text_or_photo and not uses_profile,

@@ -65,7 +65,7 @@ class Query:
             model. A pinned item is the best of its value.
         count: fields whose values are counted over the candidates, for facets beside the hits.
         min_score: leave out hits with a lower score, which depends on the fusion and on the weights; None takes the
-            ranking configuration's.
+            ranking configuration's. It has no effect where the tier segment, category or popularity answers.
         scenario: name of a scenario, which conditions of business rules may name.
         at: the moment of the search, which conditions of business rules compare; None is now.
         explain: explain every hit.
