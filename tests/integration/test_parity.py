@@ -145,6 +145,7 @@ def test_a_blend_of_scores_and_ranks_is_the_same(pair: Pair) -> None:
 CASES = {
     "unknown user": Query(user="nobody"),
     "segment": Query(user="s00"),
+    "segment by scores": Query(user="s00", fusion="minmax", min_score=0.5),
     "unknown segment": Query(user="s01"),
     "nothing known": Query(user="s02", filters=["price<60"]),
     "category": Query(user="nobody", filters=["category=nothing such"]),

@@ -89,7 +89,17 @@ def test_nothing_left_is_told_apart_from_nothing_there(backend: Backend) -> None
     with backend.open(ranking=RANKING) as index:
         answer = index.search(Query(user="u1"))
         assert answer.hits == ()
-        assert answer.note == "user u1 has seen every item that fits: include seen items, or use fewer filters"
+        assert answer.note == "user u1 has seen every item that fits: include seen items"
+        filtered = index.search(Query(user="u1", filters=["price=1.."])).note
+        assert filtered == "user u1 has seen every item that fits: include seen items, or use fewer filters"
+        nothing = {
+            "nothing fits": Query(user="nobody", exclude=["a", "d"]),
+            "nothing fits: use other words": Query(text="lamp", exclude=["a", "d"]),
+            "nothing fits: use another mode": Query(items=["a"], mode="semantic", exclude=["d"]),
+            "nothing fits: use other words or another mode": Query(text="coat", mode="lexical"),
+        }
+        for note, query in nothing.items():
+            assert (index.search(query).note or "").split("; ")[-1] == note
         dear = ["price=1000.."]
         assert index.search(Query(user="u1", filters=dear)).note == "nothing fits price=1000..: use fewer filters"
         assert index.search(Query(text="lamp", filters=dear)).note == "nothing fits price=1000..: use fewer filters"

@@ -258,7 +258,7 @@ def test_neighbours_equal_a_plain_computation(monkeypatch: pytest.MonkeyPatch, p
     sets = {item: {user for user, other, days in rows if other == item and days < 80.0} for _, item, _ in rows}
     for item, own in sets.items():
         shared = {other: len(own & sets[other]) for other in sets if other != item and own & sets[other]}
-        similar = {other: both / np.sqrt(len(own) * len(sets[other])) * both / (both + 2)
+        similar = {other: round(both / np.sqrt(len(own) * len(sets[other])) * both / (both + 2), 12)
                    for other, both in shared.items()}  # fmt: skip
         nearest = sorted(similar, key=lambda other: (-similar[other], other))[:NEAREST]
         of = found[found["item_id"] == item]
@@ -279,6 +279,16 @@ def test_one_shared_shopper_says_less_than_many_and_still_something() -> None:
     alone = pd.concat(item_neighbours(log(rows[:2]), 30.0))
     assert alone["similarity"].tolist() == pytest.approx([1 / 3, 1 / 3])  # a shop of one shopper keeps its pairs
     assert similar_items(log(rows)).max() == pytest.approx(found["similarity"].max())
+
+
+def test_equal_similarities_are_in_the_order_of_ids_whatever_counts_they_come_from() -> None:
+    rows = [(f"u{user}", "many", 1.0) for user in range(9)]
+    rows += [("u0", "item", 1.0), ("u1", "item", 1.0), ("u0", "one", 1.0)]
+    found = pd.concat(item_neighbours(log(rows), 30.0))
+    of_item = found[found["item_id"] == "item"]
+    # 2 / sqrt(2 x 9) x 2 / 4 and 1 / sqrt(2 x 1) x 1 / 3 are the same number, but not in their last bit.
+    assert of_item["neighbour_id"].tolist() == ["many", "one"]
+    assert of_item["similarity"].nunique() == 1
 
 
 def test_only_the_latest_items_of_a_reseller_make_pairs() -> None:

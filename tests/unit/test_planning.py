@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from vlm4rec_search import Query, Ranking, Rule
+from vlm4rec_search.search.fusion import Candidates, fuse
 from vlm4rec_search.search.model import Facts, Item, Repeat, User, Word
 from vlm4rec_search.search.planning import (
     add_neighbours,
@@ -202,6 +203,33 @@ def test_a_shopper_without_a_profile_gets_the_next_tier(chain: tuple[str, ...], 
     assert list(fallback_segments(query, facts, ranking)) == segments
     popular = {name: {"x": 3.0} for name in segments[:1]}
     assert make_plan(query, Facts(STRANGER, popular=popular), ranking).tier == tier
+
+
+@pytest.mark.parametrize("fusion", ["rrf", "minmax", "zscore", "blend"])
+@pytest.mark.parametrize("named", [True, False])
+def test_the_list_of_a_segment_comes_before_what_is_popular_with_all(fusion: Fusion, named: bool) -> None:
+    popular = {"gold": {"a": 2.0, "b": 1.0, "c": 1.0, "d": 1.0}}
+    query = Query(user="u2", fusion=None if fusion == "blend" or not named else fusion, weights={"popularity": 0.1})
+    plan = make_plan(query, Facts(STRANGER, popular=popular), RANKING.model_copy(update={"fusion": fusion}))
+    # Documents 0 to 3 are a to d, the others are popular with all shoppers, and d more than c.
+    listed = np.arange(4), np.array([2.0, 1.0, 1.0, 1.0])
+    others = np.array([*range(4, 90), 3, 2]), np.arange(100.0, 12.0, -1.0)
+    found = [Candidates("popularity", "popularity", *each) for each in (listed, others)]
+    fused = fuse(found, plan.weights, plan.fusion, plan.rank_weights)
+    assert fused.documents[:6].tolist() == [0, 3, 2, 1, 4, 5]
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_a_minimum_score_is_one_of_what_is_known_of_the_subject(given: bool) -> None:
+    query = Query(user="u1", min_score=0.02 if given else None)
+    ranking = RANKING.model_copy(update={"min_score": None if given else 0.02})
+    bounds = {
+        (plan := make_plan(query, facts, ranking)).tier: plan.min_score
+        for facts in (Facts(SHOPPER), Facts(None, session=SHOPPER), Facts(STRANGER, popular={"gold": {"x": 3.0}}),
+                      Facts(STRANGER, popular={"category:bags": {"x": 3.0}}), Facts())
+    }  # fmt: skip
+    assert bounds == {"profile": 0.02, "session": 0.02, "segment": None, "category": None, "popularity": None}
+    assert make_plan(replace(query, text="bag"), Facts(), ranking).min_score == 0.02
 
 
 def test_a_segment_before_the_profile_is_noted() -> None:

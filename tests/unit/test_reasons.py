@@ -54,6 +54,8 @@ def test_what_made_a_hit_alone_is_told_alone() -> None:
 
 def test_a_reason_without_words_still_counts_in_the_shares() -> None:
     assert told([Reason("", 0.9), Reason("it is red", 0.07), Reason("it is new", 0.03)]) == "It is red."
+    some = [Reason("", 0.7), Reason("it is red", 0.16), Reason("it is new", 0.14)]
+    assert told(some) == "Partly because it is red; a little because it is new."
     assert told([Reason("", 0.9)], ["is put last by a rule"]) == "It is put last by a rule."
     assert told([Reason("it is red", -0.2)]) == "Nothing better is left."
 

@@ -10,6 +10,6 @@ from vlm4rec_search.profiles.interests import user_interests
 from vlm4rec_search.profiles.terms import term_weights
 from vlm4rec_search.profiles.vectors import user_vectors
 
-VERSION = 11  # raise it when the same histories give other vectors, interests, terms, pace or search tables
+VERSION = 12  # raise it when the same histories give other vectors, interests, terms, pace or search tables
 
 __all__ = ["VERSION", "read_item_vectors", "read_weights", "term_weights", "user_interests", "user_vectors"]

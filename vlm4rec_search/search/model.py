@@ -246,9 +246,11 @@ class Plan:
         weights: of each retriever in the fusion; a retriever of weight 0 only finds pinned items.
         fusion: reciprocal rank (rrf), weighted mean of min-max (minmax) or standard scores (zscore), or a blend.
         rank_weights: of each retriever's ranks in a blend, else empty.
-        own_weights: the ranking weighs none of the retrievers, so that they have their own weights.
+        own_weights: the ranking weighs none of the retrievers, or the list of a segment or a category answers, so that
+            they have their own weights.
         diversity: share of maximal marginal relevance, 0 (off) to 1.
-        min_score: hits with a lower score are left out, pinned ones excepted; None keeps all.
+        min_score: hits with a lower score are left out, pinned ones excepted; None keeps all, as do the tiers segment,
+            category and popularity.
         rules: business rules.
         uses_profile: the shopper's profile answers, alone or with a session, a text or a photo.
         profile_skipped: the shopper's profile could have answered, but the fallback chain puts another tier first.

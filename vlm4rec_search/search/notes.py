@@ -110,13 +110,16 @@ def _note_nothing_left(reader: Reader, query: Query, facts: Facts, make: Planner
             return None
     except Vlm4recError as error:  # the answer stands without it
         return f"nothing fits, and whether user {query.user} has seen what fits could not be checked: {error}"
-    return f"user {query.user} has seen every item that fits: include seen items, or use fewer filters"
+    fewer = ", or use fewer filters" if query.filters else ""
+    return f"user {query.user} has seen every item that fits: include seen items{fewer}"
 
 
 def _note_nothing_fits(reader: Reader, query: Query) -> str:
     """Return a note where the answer is empty and neither a minimum score nor the history is the cause."""
     if not query.filters:
-        return "nothing fits: use other words, or another mode"
+        others = {"other words": query.text is not None, "another mode": query.mode != "hybrid"}
+        advice = " or ".join(name for name, helps in others.items() if helps)
+        return f"nothing fits: use {advice}" if advice else "nothing fits"
     written = [each if isinstance(each, str) else f"{each.field}=..." for each in query.filters]
     nothing = f"nothing fits {_list(written)}"
     try:

@@ -15,8 +15,13 @@ TIE_BREAK = 0.01  # weight of popularity beside retrievers of weight 1: up to th
 # Of searches with a text or a photo, whatever fusion was chosen on histories: an item with all words of a text has a
 # much higher score than one with some of them, which ranks alone do not show (docs/searching.md has the figures).
 TEXT_FUSION: Fusion = "minmax"
-# fills up behind a segment's list, where filters leave little of it
+# Fills up behind the list of a segment or a category. The two are always fused by ranks: the last of 200 listed items
+# adds 1 / 260 and the best of the others 0.01 / 61. By minmax or zscore the least popular listed items would have next
+# to nothing, and what is popular with all shoppers would overtake them.
 AFTER_SEGMENT = replace(POPULARITY, weight=TIE_BREAK)
+LIST_FUSION: Fusion = "rrf"
+# Whose scores say how well a hit fits: the others count shoppers, or are the ranks of a list, of another size.
+SCORED: frozenset[Tier] = frozenset({"profile", "session", "text", "photo"})
 
 
 def make_plan(query: Query, facts: Facts, ranking: Ranking, rules: Sequence[Rule] = ()) -> Plan:
@@ -36,17 +41,20 @@ def make_plan(query: Query, facts: Facts, ranking: Ranking, rules: Sequence[Rule
     kinds = _kind_weights(query, facts, ranking)
     weights = retriever_weights(retrievers, kinds)
     uses_profile = bool(profile) and profile[0] in retrievers
-    fusion = query.fusion or (TEXT_FUSION if query.has_text_or_photo else ranking.fusion)
+    has_list = AFTER_SEGMENT in retrievers
+    chosen = query.fusion or (TEXT_FUSION if query.has_text_or_photo else ranking.fusion)
+    fusion = LIST_FUSION if has_list else chosen
     blend = fusion == "blend"
     rank_kinds = _rank_weights(query, ranking) if blend else {}
     by_rank = retriever_weights(retrievers, rank_kinds)
-    own_weights = _has_no_say(retrievers, kinds, rank_kinds)
+    own_weights = has_list or _has_no_say(retrievers, kinds, rank_kinds)
     if own_weights:
         weights, by_rank = _own_weights(retrievers, query), [0.0] * len(weights)
     used = [each for each in zip(retrievers, weights, by_rank, strict=True) if each[1] + each[2] > 0]
     heaviest = max(weight + rank_weight for _, weight, rank_weight in used)
     used += [(retriever, share * heaviest, 0.0) for retriever, share in _again(query, facts, ranking)]
     used += [(retriever, 0.0, 0.0) for retriever in _pins(rules)]
+    min_score = ranking.min_score if query.min_score is None else query.min_score
     return Plan(
         query,
         tier,
@@ -54,7 +62,7 @@ def make_plan(query: Query, facts: Facts, ranking: Ranking, rules: Sequence[Rule
         [weight for _, weight, _ in used],
         fusion,
         ranking.diversity if query.diversity is None else query.diversity,
-        ranking.min_score if query.min_score is None else query.min_score,
+        min_score if tier in SCORED else None,
         rules,
         uses_profile=uses_profile,
         profile_skipped=bool(profile) and not query.has_text_or_photo and not uses_profile,
@@ -173,7 +181,7 @@ def _has_no_say(retrievers: Sequence[Retriever], kinds: Mapping[str, float], ran
 
 
 def _own_weights(retrievers: Sequence[Retriever], query: Query) -> list[float]:
-    """Return the weights where the ranking gives none of a subject's retrievers any: the retrievers' own.
+    """Return the weights where the ranking has no say: the retrievers' own.
 
     What the query switches off stays off where anything is left. Popularity only breaks ties, unless it stands alone.
     """

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from math import isfinite
+from numbers import Real
 from typing import Literal, get_args
 
 from vlm4rec_search.common.errors import UsageError
@@ -49,7 +50,7 @@ class Query:
             configuration's. It has no effect with a text or outside the mode hybrid.
         fusion: reciprocal rank (rrf), or weighted mean of min-max (minmax) or standard scores (zscore); None takes the
             ranking configuration's, and minmax with a text or a photo. Where that is a blend, another fusion takes the
-            sum of a kind's two weights.
+            sum of a kind's two weights. The list of a segment or a category is always filled up by rrf.
         weights: weight of each kind of retriever (semantic, lexical, behaviour, ease, shoppers, fitted, popularity,
             photo), divided among the retrievers of the kind; 0 switches a kind off. Missing kinds have the weight of
             the ranking.
@@ -65,7 +66,7 @@ class Query:
             model. A pinned item is the best of its value.
         count: fields whose values are counted over the candidates, for facets beside the hits.
         min_score: leave out hits with a lower score, which depends on the fusion and on the weights; None takes the
-            ranking configuration's.
+            ranking configuration's. It has no effect where the tier segment, category or popularity answers.
         scenario: name of a scenario, which conditions of business rules may name.
         at: the moment of the search, which conditions of business rules compare; None is now.
         explain: explain every hit.
@@ -108,6 +109,8 @@ class Query:
     def __post_init__(self) -> None:
         """Check every value, so that nothing behind it has to."""
         self._check_lists()
+        for name, given in self._texts():
+            _check_is_text(name, given)
         self._normalise()
         self._check_subject()
         if self.mode not in get_args(Mode):
@@ -118,12 +121,12 @@ class Query:
         for name, value in numbers.items():
             if (value is not None or name == "k") and not _is_count(value):
                 raise UsageError(f"{name} is {value!r}: use a whole number from 1 to {LARGEST_K:,}")
-        if self.diversity is not None and not 0.0 <= self.diversity <= 1.0:
-            raise UsageError(f"diversity is {self.diversity}: use a number from 0 to 1")
+        if self.diversity is not None and not (_is_finite(self.diversity) and 0.0 <= self.diversity <= 1.0):
+            raise UsageError(f"diversity is {self.diversity!r}: use a number from 0 to 1")
         if self.at is not None and self.at.tzinfo is None:
             raise UsageError(f"at is {self.at}: give the moment with its time zone")
-        if self.min_score is not None and not isfinite(self.min_score):
-            raise UsageError(f"min_score is {self.min_score}: use a finite number")
+        if self.min_score is not None and not _is_finite(self.min_score):
+            raise UsageError(f"min_score is {self.min_score!r}: use a finite number")
         if self.mode in ("behaviour", "ease", "shoppers", "fitted") and self.text is not None:
             raise UsageError("a text has no co-purchases or histories: give a user or items, or use another mode")
         self._check_weights()
@@ -137,16 +140,22 @@ class Query:
                 raise UsageError(f"{name} is a list of at most {LARGEST_SESSION} item ids")
         if isinstance(self.exclude, str) or len(self.exclude) > LARGEST_EXCLUSION:
             raise UsageError(f"exclude is a list of at most {LARGEST_EXCLUSION:,} item ids")
+        if isinstance(self.count, str):
+            raise UsageError("count is a list of fields")
+
+    def _texts(self) -> list[tuple[str, str]]:
+        """Return the ids, the text and the fields that are given, each with the name of what it is."""
+        single = (("user id", self.user), ("text", self.text), ("item id", self.photo_of), ("field", self.collapse))
+        ids = (("item id", item) for item in (*self.items, *self.exclude, *self.recent, *self.hidden))
+        fields = (("field", name) for name in self.count)
+        return [*((name, value) for name, value in single if value is not None), *ids, *fields]
 
     def _check_subject(self) -> None:
         if self.user is None and not self.has_text_or_photo and not self.items:
             raise UsageError("a search needs a user, a text, items or a photo: give --user, --text, --items or --photo")
-        ids = (("item id", item) for item in (*self.items, *self.exclude, *self.recent, *self.hidden))
-        fields = (("field", name) for name in (self.collapse, *self.count))
-        texts = [("user id", self.user), ("text", self.text), ("item id", self.photo_of), *ids, *fields]
-        for name, value in texts:
-            check_utf8(name, value or "")
-            if value is not None and not value.strip():
+        for name, value in self._texts():
+            check_utf8(name, value)
+            if not value.strip():
                 raise UsageError(f"the {name} is empty")
         if self.text is not None and len(self.text) > LONGEST_TEXT:
             raise UsageError(f"the text has {len(self.text):,} characters: use at most {LONGEST_TEXT:,}")
@@ -179,7 +188,7 @@ class Query:
         kinds = get_args(Kind) if self.has_photo else KINDS
         for kind, weight in self.weights.items():
             check_utf8("kind of a weight", kind)
-            if kind not in kinds or not 0 <= weight <= LARGEST_WEIGHT:
+            if kind not in kinds or not (_is_finite(weight) and 0 <= weight <= LARGEST_WEIGHT):
                 numbers = f"a number from 0 to {LARGEST_WEIGHT:,}"
                 raise UsageError(f"weight {kind}={weight}: use {numbers} for one of {', '.join(kinds)}")
         if self.weights and not any(self.weights.get(kind, 1.0) > 0 for kind in kinds):
@@ -375,6 +384,15 @@ class Answer:
             for hit in answer["hits"]
         ]
         return answer
+
+
+def _check_is_text(name: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise UsageError(f"the {name} is {value!r}: use a text")
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, Real) and isfinite(value)
 
 
 def _is_count(value: object) -> bool:

@@ -72,7 +72,8 @@ class Ranking(_Strict):
         diversity: share of maximal marginal relevance, 0 (off) to 1.
         buy_again: weight of the items that a shopper may buy again, as a share of the largest weight of a retriever; 0
             leaves out all items of the history.
-        min_score: hits with a lower score are left out; None keeps all.
+        min_score: hits with a lower score are left out, except of the tiers segment, category and popularity; None
+            keeps all.
         fallback_chain: tiers in the order in which they are tried (key `ladder` of the file); the first that knows
             something about the shopper answers. A profile and a session answer together. Popularity comes last anyway.
     """

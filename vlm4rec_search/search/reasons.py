@@ -47,8 +47,8 @@ def rank_reasons(reasons: Iterable[Reason]) -> list[tuple[str, float]]:
 def tell(named: Sequence[tuple[str, float]], notes: Iterable[str] = ()) -> str:
     """Return the sentence of a hit.
 
-    "Mostly" stands for at least three fifths of the score, "a little" for less than a fifth. A reason that is named
-    alone needs no such word.
+    "Mostly" stands for at least three fifths of the score, "a little" for less than a fifth behind another reason. A
+    reason that is named alone needs no such word.
 
     Args:
         named: see `rank_reasons`.
@@ -67,11 +67,9 @@ def tell(named: Sequence[tuple[str, float]], notes: Iterable[str] = ()) -> str:
 
 
 def _degree(share: float, place: int) -> str:
-    if share < PARTLY:
-        return "a little"
-    if place > 0:
-        return "also"
-    return "mostly" if share >= MOSTLY else "partly"
+    if place == 0:  # which may be small where what added most has no words
+        return "mostly" if share >= MOSTLY else "partly"
+    return "also" if share >= PARTLY else "a little"
 
 
 def resembles(parts: Sequence[HistoryPart], is_top: bool, place: str = "") -> str:

@@ -84,7 +84,9 @@ class Options(_Body):
     diversity: float | None = Field(default=None, ge=0, le=1, description="share of maximal marginal relevance")
     per_category: int | None = Field(default=None, ge=1, le=LARGEST_PAGE, description="the most items of a category")
     min_score: float | None = Field(
-        default=None, allow_inf_nan=False, description="items with a lower score are left out"
+        default=None,
+        allow_inf_nan=False,
+        description="items with a lower score are left out, except by the tiers segment, category and popularity",
     )
     scenario: Name | None = Field(default=None, description="a preset of these options")
     release: Name | None = Field(default=None, description="a release other than the live one")
