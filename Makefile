@@ -15,7 +15,7 @@ help:
 	@echo "make demo       build, publish and search the built-in shop, offline after one download of 83 MB"
 	@echo "make test       lint, types, SQL tests, all tests but the long ones (about 30 minutes on 2 cores)"
 	@echo "make test-unit  the tests that need no process, server or network (about 1 minute)"
-	@echo "make test-long  the tests that take a minute or more each (about 50 minutes)"
+	@echo "make test-long  tests that take half a minute or more each (about 30 minutes)"
 	@echo "make lint       ruff and mypy"
 	@echo "make bench      measure everything beside what else one could take, into benchmarks/results.md (about half an hour)"
 	@echo "make bench-large        the same at ten times the size: hours; goes on where it was stopped"
@@ -67,7 +67,7 @@ test-unit: .venv/installed
 	$(PYTEST) -n 2 tests/unit
 
 test-long: .venv/installed
-	@echo "== Long tests: about 50 minutes"
+	@echo "== Long tests: about 30 minutes"
 	$(PYTEST) -n 2 -m long
 
 .venv/bench: .venv/installed

@@ -30,6 +30,7 @@ def start(own_server: Path, port: int = 0, nodes: int | None = None) -> str:
     return url
 
 
+@pytest.mark.long
 def test_a_restart_during_the_load_loses_no_document(own_server: Path) -> None:
     window = Window(start(own_server), "shop-")
     publish_labelled(window, "old")

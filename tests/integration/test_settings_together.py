@@ -10,6 +10,7 @@ from vlm4rec_search.pipeline.variables import project_variables
 from vlm4rec_search.search.ranking import DEFAULT
 
 
+@pytest.mark.long
 def test_unit_tests_of_models_pass_with_settings_of_the_user(workspace: Workspace) -> None:
     workspace.settings["VLM4REC_DATA_DIR"] = str(ROOT / "tests" / "data" / "raw")
     ranking = yaml.safe_load(DEFAULT.read_text())

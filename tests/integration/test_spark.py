@@ -59,7 +59,7 @@ def check_refusals(engines: tuple[Workspace, Workspace]) -> None:
         on_spark.folder, {**on_spark.settings, "VLM4REC_WAREHOUSE": str(on_duckdb.folder / "warehouse.duckdb")}
     )
     assert "holds a plan on DuckDB" in other.vlm4rec("fetch-tables", code=2)
-    assert "planned on DuckDB" in on_spark.vlm4rec("evaluate", code=2)
+    assert "built on DuckDB" in on_spark.vlm4rec("evaluate", code=2)
 
 
 @pytest.mark.long
