@@ -10,6 +10,9 @@ from uuid import uuid4
 
 from vlm4rec_search.common.errors import RunError, UsageError, one_line
 
+PARTS = ".*.part*"
+"""The pattern of the names of files that are being written, with what a database writes beside them."""
+
 
 def file_sha256(path: Path) -> str:
     """Return the sha256 of the bytes of a file, in hex.

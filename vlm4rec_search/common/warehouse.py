@@ -16,6 +16,7 @@ import duckdb
 
 from vlm4rec_search.common.errors import RunError, UsageError, Vlm4recError, first_line
 from vlm4rec_search.common.paths import replacing_file
+from vlm4rec_search.common.sql import quote_name
 
 _PARTIAL = ".publishing-"
 _STALE_SECONDS = 3600.0
@@ -99,14 +100,29 @@ def check_writable(path: Path) -> None:
 def replacing_database(path: Path) -> Iterator[Path]:
     """Replace a DuckDB file as `replacing_file` does, and remove the write-ahead log of the old one just before.
 
-    DuckDB would replay that log into the new file.
+    DuckDB would replay that log into the new file. A log that an error leaves beside the new file is removed, too.
 
     Raises:
         OSError: the file cannot be written.
     """
     with replacing_file(path) as part:
-        yield part
-        _log_file(path).unlink(missing_ok=True)
+        try:
+            yield part
+            _log_file(path).unlink(missing_ok=True)
+        finally:
+            _log_file(part).unlink(missing_ok=True)
+
+
+def detach(connection: duckdb.DuckDBPyConnection, name: str) -> None:
+    """Write an attached DuckDB file whole to the disk and detach it; `memory` is the current database then.
+
+    On a full disk a DETACH alone does not say why it fails, and the end of a connection leaves the rows in the
+    write-ahead log without a word.
+
+    Raises:
+        duckdb.Error: the file cannot be written.
+    """
+    connection.execute(f"CHECKPOINT {quote_name(name)}; USE memory; DETACH {quote_name(name)}")
 
 
 @contextmanager
