@@ -183,7 +183,7 @@ def test_pruning_removes_what_a_killed_publication_left_and_names_it(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     name = publish(tmp_path).release
-    names = (".building-items__killed.duckdb", ".0a.part", ".0a.part.wal")
+    names = (".building-items__killed.duckdb", f".{'0a' * 16}.part", f".{'0a' * 16}.part.wal")
     left = [tmp_path / "releases" / killed for killed in names]
     for path in left:
         path.touch()
