@@ -11,7 +11,8 @@ FROM python:3.11-slim
 ARG EXTRAS=""
 COPY constraints.txt /tmp/constraints.txt
 COPY --from=build /wheels /tmp/wheels
-RUN pip install --no-cache-dir --no-compile --constraint /tmp/constraints.txt "$(echo /tmp/wheels/*.whl)${EXTRAS}" \
+# Modules are compiled here: the user of the commands cannot write beside them, and each start would compile them anew.
+RUN pip install --no-cache-dir --constraint /tmp/constraints.txt "$(echo /tmp/wheels/*.whl)${EXTRAS}" \
     && useradd --create-home --uid 10001 vlm4rec \
     && install --directory --owner vlm4rec /shop
 USER 10001

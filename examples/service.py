@@ -9,7 +9,7 @@ import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote
 
-from vlm4rec_search import Query, UsageError, open_index
+from vlm4rec_search import Query, UsageError, Vlm4recError, open_index
 
 
 def serve(url: str, port: int) -> ThreadingHTTPServer:
@@ -19,9 +19,10 @@ def serve(url: str, port: int) -> ThreadingHTTPServer:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             try:
-                body, status = index.search(Query(user=unquote(self.path[1:]), k=10)).to_json(), 200
-            except UsageError as error:
-                body, status = {"error": str(error)}, 400
+                user = unquote(self.path[1:].partition("?")[0])
+                body, status = index.search(Query(user=user, k=10)).to_json(), 200
+            except Vlm4recError as error:
+                body, status = {"error": str(error)}, 400 if isinstance(error, UsageError) else 503
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.end_headers()

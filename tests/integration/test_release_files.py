@@ -183,12 +183,15 @@ def test_pruning_removes_what_a_killed_publication_left_and_names_it(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     name = publish(tmp_path).release
-    left = tmp_path / "releases" / ".building-items__killed.duckdb"
-    left.touch()
+    names = (".building-items__killed.duckdb", f".{'0a' * 16}.part", f".{'0a' * 16}.part.wal")
+    left = [tmp_path / "releases" / killed for killed in names]
+    for path in left:
+        path.touch()
     with caplog.at_level("INFO", "vlm4rec_search"):
         assert EmbeddedReleases(tmp_path).prune(1) == []
     assert files(tmp_path) == [f"{name}.duckdb"]
-    assert f"deleted {left}, which was not finished" in caplog.text
+    for path in left:
+        assert f"deleted {path}, which was not finished" in caplog.text
 
 
 def test_nothing_is_removed_while_the_pointer_is_damaged(tmp_path: Path) -> None:

@@ -398,6 +398,8 @@ def test_the_dashboard_and_the_alerts_name_metrics_that_exist(client: httpx.Clie
     named = {name for query in queries for name in re.findall(r"\b(?:vlm4rec|process)_\w+", query)}
     assert len(named) > 8
     assert named - measured == set()
+    answers = [query for query in queries if '"/v1/.*"' in query]
+    assert [query for query in answers if 'endpoint!="/v1/events"' not in query] == []  # they answer nothing, and fast
 
 
 def test_a_request_is_one_line_of_the_log_without_texts_and_ids(

@@ -13,6 +13,7 @@ import duckdb
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.largest_file import largest_file
 from sqlglot import exp, parse_one
 
 from vlm4rec_search.common import warehouse
@@ -238,6 +239,20 @@ def test_the_log_of_an_old_file_goes_before_the_file_and_stays_with_it_after_an_
     with pytest.raises(FileNotFoundError), warehouse.replacing_database(path):
         pass  # without a new file the replacement fails: a kill would end it there, too
     assert not Path(f"{path}.wal").exists()
+    assert read_sum(path) == 3
+
+
+def test_after_an_error_the_log_of_the_new_file_is_removed_with_it(path: Path) -> None:
+    with (
+        pytest.raises(duckdb.Error, match="Could not write file"),
+        warehouse.replacing_database(path) as part,
+        duckdb.connect() as connection,
+        largest_file(50_000),  # the log has room, the file has not
+    ):
+        connection.execute(f"ATTACH '{part}' AS new; CREATE TABLE new.numbers AS SELECT 1 AS number")
+        assert Path(f"{part}.wal").exists()
+        warehouse.detach(connection, "new")
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
     assert read_sum(path) == 3
 
 

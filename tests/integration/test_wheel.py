@@ -96,6 +96,7 @@ def test_the_wheel_alone_turns_a_data_folder_into_search_results(wheel: Path, tm
 
 def test_the_image_gets_every_file_that_the_build_reads_and_runs_without_rights() -> None:
     lines = (ROOT / "Dockerfile").read_text("utf-8").splitlines()
+    assert not any("--no-compile" in line for line in lines)  # without rights, each start would compile the modules
     assert [line for line in lines if line.startswith("USER ")][-1] not in ("USER root", "USER 0")
     sent = [line[1:] for line in (ROOT / ".dockerignore").read_text("utf-8").splitlines() if line.startswith("!")]
     build = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["hatch"]["build"]["targets"]["wheel"]

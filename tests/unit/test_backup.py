@@ -10,6 +10,7 @@ from pathlib import Path
 import duckdb
 import pytest
 from click.testing import CliRunner, Result
+from helpers.largest_file import largest_file
 
 from vlm4rec_search.cli import main
 from vlm4rec_search.common.cache import RAW, Cache, FillPolicy
@@ -201,6 +202,18 @@ def test_a_file_that_cannot_be_copied_is_named(shop: Path) -> None:
     (shop / "releases.duckdb").write_text("no database at all")
     result = run("backup", "shop.zip")
     assert (result.exit_code, "releases.duckdb cannot be copied" in result.output) == (1, True)
+    assert not (shop / "shop.zip").exists()
+
+
+@pytest.mark.parametrize("name", ["cache/results.sqlite", "releases.duckdb"])
+def test_a_disk_without_room_is_told_and_leaves_no_backup(shop: Path, name: str) -> None:
+    """On such a disk DuckDB leaves the rows in its log, and the copy without them."""
+    if name.endswith(".duckdb"):
+        shutil.rmtree(shop / "cache")
+    with largest_file(14_000):  # less than the results; the rows of the log of DuckDB have room
+        result = run("backup", "shop.zip")
+    assert (result.exit_code, f"{name} cannot be copied" in result.output) == (1, True), result.output
+    assert "make room if the disk is full" in result.output
     assert not (shop / "shop.zip").exists()
 
 

@@ -1,6 +1,7 @@
 """`vlm4rec forget`: the list of the forgotten, the raw layer that honours it, and the files of a project."""
 
 import json
+import os
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -153,6 +154,21 @@ def test_what_was_interrupted_is_finished_by_the_next_call(tmp_path: Path) -> No
     assert json.loads(settings.forgotten.read_text())["shoppers"]
     done = forget(settings, [])
     assert [(Path(each.place).name, each.rows) for each in done.removals] == [("releases.duckdb", 3)]
+
+
+def test_what_killed_processes_have_left_is_removed_after_an_hour(tmp_path: Path) -> None:
+    settings = project(tmp_path)
+    old, young, others = (tmp_path / name for name in (f".{'0a' * 16}.part", f".{'0b' * 16}.part", ".mine.part"))
+    folder = tmp_path / "export" / "served" / ".erasing-killed"
+    folder.mkdir()
+    for path in (old, young, others, folder / "a.duckdb"):
+        path.touch()
+    for path in (old, others, folder):
+        os.utime(path, (0, 0))
+    forget(settings, ["SECRET"], dry_run=True)
+    assert old.exists()
+    assert forget(settings, ["SECRET"]).problems == []
+    assert [path.exists() for path in (old, folder, young, others)] == [False, False, True, True]
 
 
 def test_nobody_on_the_list_and_a_damaged_file_are_said(tmp_path: Path) -> None:

@@ -5,9 +5,6 @@ import gzip
 import io
 import json
 import os
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from helpers.delivered import count_records, read_items, read_table
+from helpers.largest_file import largest_file
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -386,17 +384,6 @@ def test_the_header_of_a_second_file_that_was_appended_is_refused(tmp_path: Path
     found = read_items(tmp_path / "data", content)
     assert [row["item_id"] for row in found.rows][:2] == ["1", "2"]
     assert found.broken == [(3, "it is the header once more", f"{mark}item_id,title,price")]
-
-
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """Let this process write no larger files, as on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import duckdb
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.largest_file import largest_file
 from helpers.six_items import FIT, documents, given, meta, popularity, publish, users
 from helpers.workspace import ROOT
 
@@ -19,7 +20,7 @@ from vlm4rec_search.indexes.embedded.pointer import current_release, release_pat
 from vlm4rec_search.indexes.embedded.publish import build_release, verify_file
 from vlm4rec_search.indexes.embedded.releases import EmbeddedReleases
 from vlm4rec_search.indexes.opensearch.mapping import read_meta as read_server_meta
-from vlm4rec_search.indexes.release import new_release
+from vlm4rec_search.indexes.release import ForgetError, new_release
 from vlm4rec_search.indexes.search_layer import read_search_layer
 from vlm4rec_search.search.experiments import Experiment, Variant
 from vlm4rec_search.search.rules import RulesFile
@@ -200,6 +201,17 @@ def test_a_live_release_that_cannot_be_read_is_told_and_stops_no_publication(
     (told,) = (record.message for record in caplog.records if record.levelno >= logging.WARNING)
     assert "of the live release is lost" in told
     assert publish(tmp_path).release == releases.live()
+
+
+def test_a_healthy_release_is_not_to_be_deleted_because_the_disk_is_full(tmp_path: Path) -> None:
+    name = publish(tmp_path).release
+    with pytest.raises(ForgetError) as failed, largest_file(100_000):
+        EmbeddedReleases(tmp_path).forget({"u1"})
+    assert (list(failed.value.problems), failed.value.found) == ([name], {})
+    assert "Could not write file" in failed.value.problems[name]
+    assert "delete this file" not in failed.value.problems[name]
+    assert files(tmp_path) == [f"{name}.duckdb"]
+    assert EmbeddedReleases(tmp_path).forget({"u1"}) == {name: 1}
 
 
 def test_a_release_that_an_experiment_names_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

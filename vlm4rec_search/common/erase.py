@@ -21,7 +21,7 @@ from vlm4rec_search.common.csv_records import csv_records
 from vlm4rec_search.common.errors import RunError, first_line
 from vlm4rec_search.common.paths import replacing_file
 from vlm4rec_search.common.sql import quote_name, quote_text
-from vlm4rec_search.common.warehouse import replacing_database
+from vlm4rec_search.common.warehouse import detach, replacing_database
 
 USER = "user_id"
 ERASING = ".erasing-"
@@ -87,9 +87,8 @@ def erase_from_duckdb(path: Path, users: Container[str], dry_run: bool, then: st
             for name, (condition, found_ids) in conditions.items():
                 connection.execute(f"DELETE FROM {name} WHERE {condition}", [found_ids])  # noqa: S608  quoted
             connection.execute(f"{then}; CHECKPOINT first" if then else "CHECKPOINT first")
-            connection.execute(
-                "COPY FROM DATABASE first TO second; USE memory; DETACH first; DETACH second; DETACH old"
-            )
+            connection.execute("COPY FROM DATABASE first TO second; USE memory; DETACH first; DETACH old")
+            detach(connection, "second")
             second.chmod(path.stat().st_mode)
     return rows
 

@@ -3,12 +3,18 @@
 import fcntl
 import hashlib
 import os
+import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
 from vlm4rec_search.common.errors import RunError, UsageError, one_line
+
+PARTS = f".{'[0-9a-f]' * 32}.part*"
+"""The pattern of the names of files that `replacing_file` writes, with what a database writes beside them."""
+_STALE_SECONDS = 3600.0
 
 
 def file_sha256(path: Path) -> str:
@@ -63,6 +69,19 @@ def replacing_file(path: Path, durable: bool = False) -> Iterator[Path]:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def remove_stale(folder: Path, pattern: str) -> None:
+    """Remove the files and folders of a pattern that killed processes have left in a folder.
+
+    What has changed within an hour may belong to a process that is still writing, and stays.
+
+    Raises:
+        OSError: one of them cannot be removed.
+    """
+    for path in folder.glob(pattern):
+        if time.time() - path.stat().st_mtime > _STALE_SECONDS:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 @contextmanager

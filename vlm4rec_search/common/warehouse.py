@@ -6,19 +6,19 @@ connections, and analysts get a copy of their own, which is replaced in one step
 
 import re
 import shutil
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import duckdb
 
 from vlm4rec_search.common.errors import RunError, UsageError, Vlm4recError, first_line
-from vlm4rec_search.common.paths import replacing_file
+from vlm4rec_search.common.paths import remove_stale, replacing_file
+from vlm4rec_search.common.sql import quote_name
 
-_PARTIAL = ".publishing-"
-_STALE_SECONDS = 3600.0
+PUBLISHING = ".publishing-"
+"""How the names of folders begin in which a copy is made."""
 
 
 def connection_options(memory: str | None) -> dict[str, str]:
@@ -99,14 +99,29 @@ def check_writable(path: Path) -> None:
 def replacing_database(path: Path) -> Iterator[Path]:
     """Replace a DuckDB file as `replacing_file` does, and remove the write-ahead log of the old one just before.
 
-    DuckDB would replay that log into the new file.
+    DuckDB would replay that log into the new file. A log that an error leaves beside the new file is removed, too.
 
     Raises:
         OSError: the file cannot be written.
     """
     with replacing_file(path) as part:
-        yield part
-        _log_file(path).unlink(missing_ok=True)
+        try:
+            yield part
+            _log_file(path).unlink(missing_ok=True)
+        finally:
+            _log_file(part).unlink(missing_ok=True)
+
+
+def detach(connection: duckdb.DuckDBPyConnection, name: str) -> None:
+    """Write an attached DuckDB file whole to the disk and detach it; `memory` is the current database then.
+
+    On a full disk a DETACH alone does not say why it fails, and the end of a connection leaves the rows in the
+    write-ahead log without a word.
+
+    Raises:
+        duckdb.Error: the file cannot be written.
+    """
+    connection.execute(f"CHECKPOINT {quote_name(name)}; USE memory; DETACH {quote_name(name)}")
 
 
 @contextmanager
@@ -125,8 +140,9 @@ def replacing(warehouse: Path, folder: Path) -> Iterator[Path]:
         raise UsageError(f"{folder} is the folder of the warehouse itself: publish its copy to another one")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _remove_stale_folders(folder)
-        with TemporaryDirectory(dir=folder, prefix=_PARTIAL) as partial:
+        with suppress(OSError):  # what another user's process has left stops no copy
+            remove_stale(folder, f"{PUBLISHING}*")
+        with TemporaryDirectory(dir=folder, prefix=PUBLISHING) as partial:
             path = Path(partial) / warehouse.name
             yield path
             path.chmod(0o444)  # `duckdb FILE` opens for writing by default, which would lock out all other readers
@@ -192,10 +208,3 @@ def _first_line(error: Exception) -> str:
 
 def _log_file(database: Path) -> Path:
     return Path(f"{database}.wal")
-
-
-def _remove_stale_folders(folder: Path) -> None:
-    """Remove the folders of killed runs. A recent folder may belong to a run that is still copying."""
-    for partial in folder.glob(f"{_PARTIAL}*"):
-        if time.time() - partial.stat().st_mtime > _STALE_SECONDS:
-            shutil.rmtree(partial, ignore_errors=True)

@@ -25,7 +25,7 @@ from vlm4rec_search.common.paths import replacing_file
 from vlm4rec_search.common.records import when_free
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.sql import quote_name, quote_text
-from vlm4rec_search.common.warehouse import read, replacing
+from vlm4rec_search.common.warehouse import detach, read, replacing
 from vlm4rec_search.pipeline import record
 from vlm4rec_search.pipeline.quality import history
 from vlm4rec_search.pipeline.recommendations import SCHEMA
@@ -174,14 +174,14 @@ def _build(warehouse: Path, path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
 
     The views of the warehouse refer to their catalog by the name of the file.
     """
-    copy = quote_name(f"{warehouse.stem}_copy")
+    copy = f"{warehouse.stem}_copy"
     with duckdb.connect() as connection:
         try:
             connection.execute(f"ATTACH {quote_text(str(warehouse))} AS {quote_name(warehouse.stem)} (READ_ONLY)")
-            connection.execute(f"ATTACH {quote_text(str(path))} AS {copy}")
-            connection.execute(f"USE {copy}")
+            connection.execute(f"ATTACH {quote_text(str(path))} AS {quote_name(copy)}")
+            connection.execute(f"USE {quote_name(copy)}")
             yield connection
-            connection.execute(f"USE memory; DETACH {copy}")
+            detach(connection, copy)
         except duckdb.Error as error:
             raise RunError(f"cannot publish a copy of {warehouse}, the old copy stays: {first_line(error)}") from None
 

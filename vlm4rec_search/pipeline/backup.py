@@ -27,7 +27,7 @@ from vlm4rec_search.common.records import is_in_use, when_free
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.sql import quote_text
 from vlm4rec_search.common.version import package_version
-from vlm4rec_search.common.warehouse import replacing_database
+from vlm4rec_search.common.warehouse import detach, replacing_database
 from vlm4rec_search.datasets.events.compaction import events_lock
 from vlm4rec_search.datasets.forgotten import forgotten_lock, load_forgotten, save_forgotten
 from vlm4rec_search.pipeline.quality import history
@@ -39,6 +39,7 @@ _CONTENTS = "backup.json"
 _LOG = "events.sqlite"
 _PHOTO = r"photos/[0-9a-f]{2}/[0-9a-f]{64}"
 _DAMAGED = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
+_UNWRITABLE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 _EVENTS = r"events/(interactions|others)/\d{4}-\d\d-\d\d\.parquet"
 
 
@@ -192,10 +193,16 @@ def _explain_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, duckdb.Error) as error:
-        is_damaged = isinstance(error, duckdb.Error) and not is_in_use(error)
-        is_damaged = is_damaged or getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED
-        advice = "move it away if it is damaged" if is_damaged else "end what is using it and try again"
-        raise RunError(f"{path} cannot be copied ({first_line(error)}): {advice}") from None
+        raise RunError(f"{path} cannot be copied ({first_line(error)}): {_advice(error)}") from None
+
+
+def _advice(error: sqlite3.Error | duckdb.Error) -> str:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in _UNWRITABLE or "Could not write file" in str(error):
+        return "make room if the disk is full"
+    if code in _DAMAGED or (isinstance(error, duckdb.Error) and not is_in_use(error)):
+        return "move it away if it is damaged"
+    return "end what is using it and try again"
 
 
 def _copy_sqlite(source: Path, target: Path) -> None:
@@ -215,6 +222,7 @@ def _copy_duckdb(source: Path, target: Path) -> None:
         when_free(lambda: connection.execute(f"ATTACH {quote_text(str(source))} AS source (READ_ONLY)"))
         connection.execute(f"ATTACH {quote_text(str(target))} AS target")
         connection.execute("COPY FROM DATABASE source TO target")
+        detach(connection, "target")
 
 
 def _copy_file(source: Path, target: Path) -> None:

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from vlm4rec_search.common.erase import ERASABLE, erase_rows
-from vlm4rec_search.common.errors import UsageError, Vlm4recError
+from vlm4rec_search.common.erase import ERASABLE, ERASING, erase_rows
+from vlm4rec_search.common.errors import RunError, UsageError, Vlm4recError
+from vlm4rec_search.common.paths import PARTS, remove_stale
 from vlm4rec_search.common.settings import Settings
+from vlm4rec_search.common.warehouse import PUBLISHING
 from vlm4rec_search.datasets.events.compaction import events_lock
 from vlm4rec_search.datasets.forgotten import Forgotten, forgotten_lock, load_forgotten, save_forgotten
 from vlm4rec_search.indexes import open_releases
@@ -82,9 +84,12 @@ def forget(settings: Settings, user_ids: Sequence[str], dry_run: bool = False, u
     removals = [*_remove_from_index(settings, index, forgotten, dry_run)]
     has_events = settings.events_folder.is_dir()
     with events_lock(settings.events_folder) if has_events else nullcontext():  # a plan moves events meanwhile
-        for path in _files(settings):
+        files = [*_files(settings)]
+        for path in files:
             is_raw = path.parent == settings.cache / "raw"
             removals += _attempt(path, partial(_erase, path, forgotten, dry_run, is_raw))
+    for folder in () if dry_run else sorted({path.parent for path in files}):
+        removals += _attempt(folder, partial(_remove_stale, folder))
     removals += _remove_from_copy(settings, index, forgotten, dry_run)  # behind the files that it is made from
     added = len(forgotten.hashes) - len(before.hashes)
     return Forgetting(dry_run, len(forgotten.hashes), added, removals, _stays(settings))
@@ -137,6 +142,16 @@ def _erase(path: Path, forgotten: Forgotten, dry_run: bool, is_raw: bool) -> int
     if rows and is_raw and not dry_run:
         path.unlink(missing_ok=True)
     return rows
+
+
+def _remove_stale(folder: Path) -> int:
+    """Remove what killed processes have left, which may have rows too; nobody counts them."""
+    try:
+        for pattern in (PARTS, f"{ERASING}*", f"{PUBLISHING}*"):
+            remove_stale(folder, pattern)
+    except OSError as error:
+        raise RunError(f"{error.filename} is left over and cannot be removed ({error.strerror})") from None
+    return 0
 
 
 def _files(settings: Settings) -> Iterator[Path]:

@@ -19,7 +19,7 @@ from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.spark.engine import spark_session
 from vlm4rec_search.common.spark.paths import spark_path
 from vlm4rec_search.common.sql import quote_name, quote_text
-from vlm4rec_search.common.warehouse import replacing_database
+from vlm4rec_search.common.warehouse import detach, replacing_database
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -85,7 +85,7 @@ def fetch_tables(settings: Settings) -> FetchedTables:
                 source = f"SELECT * FROM {catalog}.{quote_name(layer)}.{quote_name(table)}"  # noqa: S608
                 connection.execute(f"CREATE VIEW {quote_name(schema)}.{quote_name(view)} AS {source}")
                 _comment(connection, session, schema, view)
-            connection.execute(f"USE memory; DETACH {catalog}")
+            detach(connection, settings.warehouse.stem)
     except (OSError, duckdb.Error) as error:
         raise RunError(f"cannot write {settings.warehouse}: {first_line(error)}") from None
     finally:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from vlm4rec_search.common.erase import ERASING
 from vlm4rec_search.common.errors import RunError, UsageError
-from vlm4rec_search.common.paths import replacing_file, write_lock
+from vlm4rec_search.common.paths import PARTS, replacing_file, write_lock
 from vlm4rec_search.indexes.embedded.arrays import arrays_folder
 from vlm4rec_search.indexes.embedded.listing import list_releases
 from vlm4rec_search.indexes.embedded.store import OPENED
@@ -209,7 +209,8 @@ def remove_unfinished(folder: Path) -> None:
     Raises:
         RunError: something cannot be removed.
     """
-    left = [path for begin in (_BUILDING, OPENED, ERASING) for path in folder.glob(f"releases/{begin}*")]
+    names = (PARTS, *(f"{begin}*" for begin in (_BUILDING, OPENED, ERASING)))
+    left = [path for name in names for path in folder.glob(f"releases/{name}")]
     left += [path for path in folder.glob("releases/[!.]*.arrays-*") if not path.with_suffix(".duckdb").is_file()]
     try:
         for unfinished in left:

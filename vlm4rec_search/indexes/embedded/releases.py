@@ -121,10 +121,13 @@ class EmbeddedReleases(Releases):
             rows: dict[str, int] = {}
             problems: dict[str, str] = {}
             for path in paths:
+                advice = ": delete this file if it is damaged"
                 try:
-                    rows[path.stem] = erase_from_duckdb(path, users, dry_run, COUNT_USERS)
+                    count = erase_from_duckdb(path, users, dry_run=True)
+                    advice = ""  # it can be read: what fails now is the writing, for example on a full disk
+                    rows[path.stem] = count if dry_run else erase_from_duckdb(path, users, False, COUNT_USERS)
                 except RunError as error:
-                    problems[path.stem] = f"{error}: delete this file if it is damaged"
+                    problems[path.stem] = f"{error}{advice}"
         found = {name: count for name, count in rows.items() if count}
         if problems:
             raise ForgetError(found, problems)
