@@ -71,17 +71,17 @@ OWN = {
     "days.sql": """MODEL (name own.days, kind INCREMENTAL_BY_TIME_RANGE (time_column interacted_at), ignored_rules ALL);
         SELECT events.user_id, events.interacted_at, @execution_dt::TIMESTAMP AS built_at FROM own.events AS events
         WHERE events.interacted_at BETWEEN @start_dt AND @end_dt""",
-    "read.sql": """MODEL (name search.own, kind FULL, ignored_rules ALL);
+    "read.sql": """MODEL (name own.read, kind FULL, ignored_rules ALL);
         SELECT
           MAX(days.built_at)::TIMESTAMP AS built_at, COUNT(*)::BIGINT AS events, ANY_VALUE(doubled.rows)::BIGINT AS rows
         FROM own.days AS days CROSS JOIN own.doubled AS doubled""",
-    "unread.sql": """MODEL (name own.unread, ignored_rules ALL,
+    "unread.sql": """MODEL (name profiles.unread, ignored_rules ALL,
         kind SCD_TYPE_2_BY_COLUMN (unique_key user_id, columns [user_id]));
         SELECT DISTINCT events.user_id FROM own.events AS events""",
 }
 
 
-def test_models_of_a_shop_are_run_where_a_table_of_the_product_reads_them(planned_shop: Workspace) -> None:
+def test_models_of_a_shop_are_run_where_a_model_of_the_product_reads_them(planned_shop: Workspace) -> None:
     project = planned_shop.folder / "project"
     for name in ("models", "macros", "audits"):
         shutil.copytree(ROOT / name, project / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -89,17 +89,20 @@ def test_models_of_a_shop_are_run_where_a_table_of_the_product_reads_them(planne
     (project / "models" / "own").mkdir()
     for name, text in OWN.items():
         (project / "models" / "own" / name).write_text(text, "utf-8")
+    edited = project / "models" / "profiles" / "repeat_items.sql"
+    reading = " AND (SELECT COUNT(*) FROM {} AS own) > 0"
+    query = edited.read_text("utf-8").rstrip()
+    edited.write_text(query + reading.format("own.read"), "utf-8")
     planned_shop.settings["VLM4REC_PROJECT"] = str(project)
     with planned_shop.inside(), workbench(settings()) as bench:
         bench.build_moments({"built": datetime.fromisoformat(MOMENT)})
         with duckdb.connect(str(bench.settings_of("built").warehouse), read_only=True) as connection:
-            (own,) = connection.execute("SELECT * FROM search__built.own").fetchall()
+            (own,) = connection.execute("SELECT * FROM own__built.read").fetchall()
             (events,) = connection.execute("SELECT COUNT(*) FROM histories__built.user_histories").fetchone() or ()
         assert own == (datetime.fromisoformat(MOMENT), events, 2 * events)
         assert events > 0
-        text = OWN["read.sql"].replace("FROM own.days", "FROM own.unread AS shoppers CROSS JOIN own.days")
-        (project / "models" / "own" / "read.sql").write_text(text, "utf-8")
-        with pytest.raises(RunError, match=r"own\.unread: a model of the kind SCD_TYPE_2_BY_COLUMN cannot be run"):
+        edited.write_text(query + reading.format("profiles.unread"), "utf-8")
+        with pytest.raises(RunError, match=r"profiles\.unread: a model of the kind SCD_TYPE_2_BY_COLUMN cannot be run"):
             bench.build_moments({"built": datetime.fromisoformat(MOMENT)})
 
 

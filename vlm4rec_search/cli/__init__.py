@@ -53,8 +53,10 @@ class Commands(click.Group):
     """A group that imports a command's module when it is needed, and reports every error in one line."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run as a program, which SIGTERM ends as ctrl-C does: without processes and temporary files that stay."""
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        """Run as a program, which SIGTERM, and the end of its terminal, end as ctrl-C does: nothing of it stays."""
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as below `nohup`
+                signal.signal(number, signal.default_int_handler)
         return super().__call__(*args, **kwargs)
 
     def list_commands(self, ctx: click.Context) -> list[str]:

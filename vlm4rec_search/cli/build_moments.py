@@ -31,10 +31,9 @@ from vlm4rec_search.common.errors import RunError, Vlm4recError, first_line, inn
 from vlm4rec_search.common.settings import settings
 from vlm4rec_search.common.warehouse import schema
 from vlm4rec_search.evaluation.snapshots import BUILT
+from vlm4rec_search.pipeline.project import model_names
 
 MOMENT = "histories.as_of"
-_LAYERS = ("raw", "staging", "captions", "histories", "profiles", "embeddings", "search")
-"""Those of the product; of other models, only what theirs read is needed."""
 
 
 def main(moments: list[tuple[str, str]]) -> None:
@@ -80,8 +79,9 @@ def build_tables(context: Context, environment: str) -> None:
     models = [context.models[fqn] for fqn in context.dag.sorted if fqn in context.models]
     moment = context.get_model(MOMENT, raise_if_missing=True).fqn
     moving = {moment, *context.dag.downstream(moment)}
-    in_layers = {model.fqn for model in models if exp.to_table(model.fqn).db in _LAYERS}
-    needed = in_layers.union(*(context.dag.upstream(fqn) for fqn in in_layers))
+    packaged = model_names()
+    ours = {model.fqn for model in models if _name(model.fqn) in packaged}
+    needed = ours.union(*(context.dag.upstream(fqn) for fqn in ours))  # of a shop's models only what ours read
     # An external table is no model's: it stays where it is.
     shown = [model for model in models if model.fqn in needed and not model.kind.is_external]
     tables = {model.fqn: _place(model.fqn, environment) for model in shown}
@@ -97,6 +97,11 @@ def build_tables(context: Context, environment: str) -> None:
                 adapter.create_view(tables[model.fqn], exp.select("*").from_(exp.to_table(model.fqn)))
         except (duckdb.Error, SQLMeshError, SqlglotError, Vlm4recError) as error:
             raise RunError(f"{model.name}: {_explain(error)}") from error
+
+
+def _name(fqn: str) -> str:
+    table = exp.to_table(fqn)
+    return f"{table.db}.{table.name}"
 
 
 def _place(fqn: str, environment: str) -> exp.Table:

@@ -214,8 +214,9 @@ def run_sqlmesh(
 
 def _end(process: "subprocess.Popen[str]") -> None:
     """Kill a process and those that it has started: SQLMesh loads a project in several, which would wait for ever."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+    if process.poll() is None:  # else its number may be that of another process by now
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 

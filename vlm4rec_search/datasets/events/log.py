@@ -37,11 +37,10 @@ WHERE user_id = ? AND item_id IS NOT NULL AND received_at > ? ORDER BY sequence 
 _WAITING = f"SELECT {', '.join(COLUMNS)} FROM events WHERE NOT is_compacted AND sequence <= ? ORDER BY sequence"  # noqa: S608
 
 _LACKING = """
-SELECT action_name, received_at FROM events WHERE received_at > ?1 AND item_id IS NOT NULL
+SELECT action_name, MIN(received_at) FROM events WHERE received_at > ?1 AND item_id IS NOT NULL GROUP BY action_name
 UNION ALL
-SELECT action_name, received_at FROM events INDEXED BY events_to_compact
-WHERE NOT is_compacted AND received_at <= ?1 AND item_id IS NOT NULL
-ORDER BY received_at
+SELECT action_name, MIN(received_at) FROM events INDEXED BY events_to_compact
+WHERE NOT is_compacted AND received_at <= ?1 AND item_id IS NOT NULL GROUP BY action_name
 """
 
 
@@ -144,10 +143,10 @@ class EventLog:
             RunError: the file cannot be read.
         """
         with self._file.explained("read"):
-            for action, received_at in self._file.connection.execute(_LACKING, (_seconds(events_until),)):
-                if meaning(action, self._declared) != "shown":
-                    return float(received_at)
-        return None
+            rows = self._file.connection.execute(_LACKING, (_seconds(events_until),)).fetchall()
+        return min(
+            (float(oldest) for action, oldest in rows if meaning(action, self._declared) != "shown"), default=None
+        )
 
     def newest_waiting(self) -> int:
         """Return the number of the newest event that no Parquet file has, 0 without any.

@@ -6,7 +6,7 @@ In a checkout the SQLMesh project stands at the root of the repository; the buil
 import hashlib
 import json
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pydantic import SecretStr
 
@@ -53,6 +53,13 @@ def project_files() -> dict[str, bytes]:
     paths = {name: path for name, path in files.items() if _belongs_to_project(name)} | around
     contents = {name: path.read_bytes() for name, path in (paths | {"ranking.yaml": DEFAULT}).items()}
     return dict(sorted((contents | {".env.example": _env_example().encode()}).items()))
+
+
+def model_names() -> frozenset[str]:
+    """Return the names of the models of a new project, <layer>.<table>; errors are those of `project_files`."""
+    paths = (PurePosixPath(name) for name in project_files())
+    models = (path for path in paths if path.parts[0] == "models" and path.suffix in (".sql", ".py"))
+    return frozenset(f"{path.parent.name}.{path.stem}" for path in models)
 
 
 def write_project(folder: Path, engine: str = "duckdb") -> tuple[list[str], list[str]]:
