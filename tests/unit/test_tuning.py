@@ -19,6 +19,7 @@ from vlm4rec_search.evaluation.splits import Part
 from vlm4rec_search.evaluation.top_k import top_k
 from vlm4rec_search.evaluation.tuning.sweep import (
     UserCandidates,
+    arrange,
     build_pool,
     climb,
     join,
@@ -61,7 +62,7 @@ def test_the_sweep_judges_what_the_product_would_answer(fusion: Fusion, seed: in
     answers, relevant = [asked(draw) for _ in range(6)], wanted(draw, 6)
     by_score, by_rank = np.array(parts[: len(KINDS)]) / 10, np.array(parts[len(KINDS) :]) / 10
     vector = np.concatenate([by_score, by_rank]) if fusion == "blend" else by_score
-    pool = build_pool(answers, relevant, fusion, 20)
+    pool = build_pool(arrange(answers, relevant, 20), fusion)
     ndcg, recall = judge(pool, vector)
 
     scores = np.full((6, ITEMS), -np.inf, dtype=np.float32)
@@ -85,7 +86,7 @@ def test_a_kind_without_weight_brings_no_documents() -> None:
             Candidates("popularity", "popularity", np.array([5]), np.array([1.0]))]  # fmt: skip
     relevant = sparse.csr_array(np.eye(1, ITEMS, 5, dtype=np.float32))
     only = np.array([float(kind == "lexical") for kind in KINDS])
-    pool = build_pool([UserCandidates(legs, [1.0, 1.0])], relevant, "rrf", 10)
+    pool = build_pool(arrange([UserCandidates(legs, [1.0, 1.0])], relevant, 10), "rrf")
     ndcg, recall = judge(pool, only)
     assert (ndcg.tolist(), recall.tolist()) == ([0.0], [0.0])
     assert top_ten(pool, only).tolist() == [[3, *[-1] * 9]]
@@ -96,7 +97,7 @@ def test_who_has_nothing_of_what_is_weighed_is_judged_as_a_search_answers() -> N
     likeness = Candidates("profile", "semantic", np.array([2, 0]), np.array([0.9, 0.1]))
     relevant = sparse.csr_array(np.ones((2, ITEMS), dtype=np.float32))
     legs = [UserCandidates([likeness, popular], [1.0, 1.0]), UserCandidates([popular], [1.0])]
-    pool = build_pool(legs, relevant, "minmax", 10)
+    pool = build_pool(arrange(legs, relevant, 10), "minmax")
     ease_and = {"ease": 1.0, "popularity": 0.1}
     weights = np.array([ease_and.get(kind, 0.0) for kind in KINDS])
     assert top_ten(pool, weights)[:, :2].tolist() == [[2, 0], [0, 1]]
@@ -115,7 +116,7 @@ def test_the_best_weighting_is_found_where_one_retriever_knows_all() -> None:
         others = [leg for leg in asked(draw).retrievers if leg.kind != "behaviour"]
         knows = Candidates("co-purchase", "behaviour", targets, np.linspace(1, 0.5, len(targets)))
         answers.append(UserCandidates([*others, knows], SHARES))
-    pool = build_pool(answers, relevant, "minmax", 30)
+    pool = build_pool(arrange(answers, relevant, 30), "minmax")
     start = np.full(len(KINDS), 1 / len(KINDS))
     weights, tried = climb(start, lambda weights: float(judge(pool, weights)[0].mean()), (0.2, 0.1))
     assert judge(pool, weights)[0].mean() == pytest.approx(1.0)
@@ -127,7 +128,7 @@ def test_the_best_weighting_is_found_where_one_retriever_knows_all() -> None:
 def test_diversity_is_judged_over_the_same_candidates() -> None:
     draw = np.random.default_rng(2)
     relevant = wanted(draw, 8)
-    candidates = build_pool([asked(draw) for _ in range(8)], relevant, "minmax", 30)
+    candidates = build_pool(arrange([asked(draw) for _ in range(8)], relevant, 30), "minmax")
     weights = np.full(len(KINDS), 0.25)
     vectors = np.float32(np.linalg.qr(draw.standard_normal((ITEMS, ITEMS)))[0])  # nothing is like anything else
     plain = judge(candidates, weights)
@@ -140,7 +141,7 @@ def test_diversity_is_judged_over_the_same_candidates() -> None:
 def test_pools_are_joined_and_divided() -> None:
     draw = np.random.default_rng(3)
     relevant = [wanted(draw, 5), wanted(draw, 4)]
-    pools = [build_pool([asked(draw) for _ in range(each.shape[0])], each, "minmax", depth)
+    pools = [build_pool(arrange([asked(draw) for _ in range(each.shape[0])], each, depth), "minmax")
              for each, depth in zip(relevant, (30, 10), strict=True)]  # fmt: skip
     weights = np.arange(1.0, len(KINDS) + 1.0)
     whole = join(pools)

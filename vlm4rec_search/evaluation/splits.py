@@ -54,7 +54,7 @@ _MOMENT = "SELECT as_of FROM histories.as_of"
 
 
 def load_split(
-    settings: Settings, environment: str, protocol: Protocol, needs: frozenset[str], weights: str | None = None
+    settings: Settings, environment: str, protocol: Protocol, needs: frozenset[str], fixed: bool = True
 ) -> Split:
     """Read an environment into a split; titles and descriptions alone are encoded through the cache where a system
     needs them. Vectors that the data set brings along stand in for those of its photos and titles.
@@ -64,7 +64,8 @@ def load_split(
         environment: of `sqlmesh plan`.
         protocol: says which items are candidates.
         needs: kinds of item vectors.
-        weights: the query of `fixed_weights`; None renders it, for which SQLMesh is imported.
+        fixed: whether the split's weights have half-lives that no ranking file moves, for which SQLMesh is imported;
+            else they are those of profiles.profile_weights.
 
     Raises:
         UsageError: a table is missing or empty.
@@ -72,10 +73,10 @@ def load_split(
     """
     with read(settings.warehouse) as connection:
         handed = read_search_layer(connection, environment)
-        fixed = weights or fixed_weights(settings.require_project())
-        queries = (HISTORIES, fixed, _WEIGHTS, _PHOTOS, _MOMENT)
+        own = [fixed_weights(settings.require_project())] if fixed else []
+        queries = (HISTORIES, _WEIGHTS, _PHOTOS, _MOMENT, *own)
         frames = [connection.execute(in_environment(query, environment)).df() for query in queries]
-    histories, own_weights, profile_weights, photos, moment = frames
+    histories, profile_weights, photos, moment = frames[:4]
     catalogue = _catalogue(settings, handed, photos, needs)
     user_ids = np.array(sorted(histories["user_id"].unique()), dtype=object)
     items = catalogue.positions(histories["item_id"].to_numpy(dtype=object))
@@ -86,7 +87,7 @@ def load_split(
         users=pd.Index(user_ids).get_indexer(pd.Index(histories["user_id"])).astype(np.int64),
         items=items,
         times=histories["interacted_at"].to_numpy(dtype="datetime64[us]"),
-        weights=_matrix(catalogue, user_ids, own_weights, "weight"),
+        weights=_matrix(catalogue, user_ids, frames[-1] if fixed else profile_weights, "weight"),
         as_of=moment["as_of"].to_numpy(dtype="datetime64[us]")[0],
         candidates=_candidates(protocol, items, len(catalogue.item_ids)),
         repeat=protocol.repeat,

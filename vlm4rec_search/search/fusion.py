@@ -17,7 +17,10 @@ _DECIMALS = 12  # sums of the same parts in another order have to tie
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """The candidates of one retriever: documents (int64) with scores (float64), best first."""
+    """The candidates of one retriever: documents (int64) with scores (float64), best first.
+
+    The formulas of shares take several rows of scores as well, each of another search.
+    """
 
     name: str
     kind: Kind
@@ -91,6 +94,8 @@ def shared_ranks(scores: Floats) -> Floats:
     A rank is one plus the number of scores that are larger by more than `NEAR` of the largest: backends differ in the
     last digits, which would otherwise exchange the ranks of near ties.
     """
+    if scores.ndim > 1:
+        return np.stack([shared_ranks(row) for row in scores])
     if len(scores) == 0:
         return np.empty(0)
     descending = -scores
@@ -143,18 +148,23 @@ def rank_share(candidates: Sequence[Candidates], weights: Sequence[float]) -> li
 
 def _min_max(candidates: Candidates) -> Floats:
     scores = candidates.scores
-    if len(scores) == 0 or scores.max() == scores.min():
-        return np.ones(len(scores))
-    lowest = 0.0 if candidates.kind == "lexical" and len(scores) <= FEW else scores.min()
-    scaled = (scores - lowest) / (scores.max() - lowest)
-    return np.where(scaled == 0.0, LOWEST, scaled)
+    if scores.size == 0:
+        return scores
+    high, low = scores.max(axis=-1, keepdims=True), scores.min(axis=-1, keepdims=True)
+    equal = high == low
+    lowest = 0.0 if candidates.kind == "lexical" and scores.shape[-1] <= FEW else low
+    scaled = (scores - lowest) / np.where(equal, 1.0, high - lowest)
+    scaled[scaled == 0.0] = LOWEST
+    return np.where(equal, 1.0, scaled)
 
 
 def _z_score(scores: Floats) -> Floats:
-    if len(scores) == 0 or scores.max() == scores.min():
-        return np.ones(len(scores))
-    standard: Floats = np.maximum((scores - scores.mean()) / scores.std(), LOWEST)
-    return standard
+    if scores.size == 0:
+        return scores
+    equal = scores.max(axis=-1, keepdims=True) == scores.min(axis=-1, keepdims=True)
+    mean, deviation = scores.mean(axis=-1, keepdims=True), scores.std(axis=-1, keepdims=True)
+    standard = np.maximum((scores - mean) / np.where(equal, 1.0, deviation), LOWEST)
+    return np.where(equal, 1.0, standard)
 
 
 BY_WEIGHT = {"rrf": reciprocal_rank, "minmax": min_max_mean, "zscore": z_score_mean}

@@ -20,7 +20,7 @@ from vlm4rec_search.indexes.embedded.blocks import retrieve_users
 from vlm4rec_search.indexes.embedded.store import Store
 from vlm4rec_search.search.fusion import BY_WEIGHT, Candidates, rank_share, score_share
 from vlm4rec_search.search.planning import NEIGHBOUR_KINDS, TIE_BREAK, retriever_weights
-from vlm4rec_search.search.query import KINDS, Fusion, Mode, Query
+from vlm4rec_search.search.query import KINDS, Fusion, Kind, Mode, Query
 from vlm4rec_search.search.ranking import Ranking, Weights
 from vlm4rec_search.search.reranking import POOL, diversify
 
@@ -117,33 +117,64 @@ def retrieve_candidates(store: Store, part: Part, ranking: Ranking, mode: Mode =
     return users
 
 
-def build_pool(users: Sequence[UserCandidates], relevant: sparse.csr_array, fusion: Fusion, depth: int) -> Pool:
-    """Return what each kind of retriever adds to each candidate under a fusion at a depth.
+@dataclass(frozen=True)
+class Arranged:
+    """The candidates of users at a depth, arranged once for every fusion; the arrays are those of a `Pool`.
+
+    Attributes:
+        batches: the users' retrievers of one kind that found equally many, in rows: one formula scales them all. Each
+            has the cells of the pool, int64 (m, found), the shares of the retrievers, float64 (m, 1), and documents and
+            scores, (m, found).
+    """
+
+    batches: list[tuple[Ints, Floats, Candidates]]
+    is_document: Mask
+    relevant: Ints
+    relevant_count: Ints
+    documents: Ints
+
+
+def arrange(users: Sequence[UserCandidates], relevant: sparse.csr_array, depth: int) -> Arranged:
+    """Return the candidates of users as arrays.
 
     Args:
         users: candidates of each user, retrieved at this depth or deeper.
         relevant: (u, n), 1 for the relevant documents of a user.
-        fusion: every retriever's scores or ranks are scaled by it.
         depth: candidates of each retriever that count.
     """
     unions = _unions(users, depth)
-    width = max((len(union) for union in unions), default=0)
-    formulas = (score_share, rank_share) if fusion == "blend" else (BY_WEIGHT[fusion],)
-    added = np.zeros((len(KINDS) * len(formulas), len(users), width), dtype=np.float32)
+    width = max((1, *(len(union) for union in unions)))  # a column even where nothing was found
     documents = np.full((len(users), width), -1, dtype=np.int64)
-    for row, (user, union) in enumerate(zip(users, unions, strict=True)):
+    for row, union in enumerate(unions):
         documents[row, : len(union)] = union
+    alike: dict[tuple[Kind, int], list[tuple[int, float, Candidates]]] = {}
+    for row, user in enumerate(users):
         for candidates, share in zip(user.retrievers, user.shares, strict=True):
-            cut = _cut(candidates, depth)
-            columns = np.searchsorted(union, cut.documents)
-            for place, formula in enumerate(formulas):
-                column = place * len(KINDS) + KINDS.index(candidates.kind)
-                added[column, row, columns] += share * formula([cut], [1.0])[0]
+            found = min(len(candidates.documents), depth)
+            alike.setdefault((candidates.kind, found), []).append((row, share, candidates))
+    batches = []
+    for (kind, found), batch in alike.items():
+        cells = np.stack([row * width + np.searchsorted(unions[row], each.documents[:found]) for row, _, each in batch])
+        shares = np.array([share for _, share, _ in batch])[:, None]
+        parts = [(each.documents[:found], each.scores[:found]) for _, _, each in batch]
+        batches.append((cells, shares, Candidates(kind, kind, *map(np.stack, zip(*parts, strict=True)))))
     is_document = documents >= 0
     rows, columns = np.nonzero(is_document)
     is_relevant = are_set(relevant, rows, documents[rows, columns])
     cells = np.stack([rows[is_relevant], columns[is_relevant]], axis=1)
-    return Pool(added, is_document, cells, np.diff(relevant.indptr).astype(np.int64), documents)
+    return Arranged(batches, is_document, cells, np.diff(relevant.indptr).astype(np.int64), documents)
+
+
+def build_pool(arranged: Arranged, fusion: Fusion) -> Pool:
+    """Return what each kind of retriever adds to each candidate under a fusion, by which scores or ranks are scaled."""
+    formulas = (score_share, rank_share) if fusion == "blend" else (BY_WEIGHT[fusion],)
+    added = np.zeros((len(KINDS) * len(formulas), *arranged.documents.shape), dtype=np.float32)
+    for cells, shares, found in arranged.batches:
+        for place, formula in enumerate(formulas):
+            values = (shares * formula([found], [1.0])[0]).astype(np.float32)
+            column = place * len(KINDS) + KINDS.index(found.kind)
+            np.add.at(added[column].reshape(-1), cells.ravel(), values.ravel())  # retrievers of one kind add up
+    return Pool(added, arranged.is_document, arranged.relevant, arranged.relevant_count, arranged.documents)
 
 
 def _unions(users: Sequence[UserCandidates], depth: int) -> list[Ints]:
@@ -156,10 +187,6 @@ def _unions(users: Sequence[UserCandidates], depth: int) -> list[Ints]:
     keys.sort()
     rows, flat = np.divmod(keys[np.diff(keys, prepend=-1) != 0], documents)
     return np.split(flat, np.searchsorted(rows, np.arange(1, len(users)))) if users else []
-
-
-def _cut(candidates: Candidates, depth: int) -> Candidates:
-    return replace(candidates, documents=candidates.documents[:depth], scores=candidates.scores[:depth])
 
 
 def as_vector(weights: Weights, rank_weights: Weights | None = None) -> Floats:
@@ -226,9 +253,10 @@ def diverse_top_ten(pool: Pool, weights: Floats, diversity: float, vectors: npt.
 def top_ten(pool: Pool, weights: Floats) -> Ints:
     """Return the first ten documents of each user, int64 (u, 10), `NOBODY` where a list is shorter."""
     scores = _scores(pool, weights)
-    columns = top_k(np.where(scores < 0, np.float32(-np.inf), scores), K)
-    documents = np.pad(pool.documents, [(0, 0), (0, 1)], constant_values=NOBODY)  # a shorter list ends with column -1
-    return np.take_along_axis(documents, columns, axis=1)
+    np.copyto(scores, -np.inf, where=scores < 0)
+    columns = top_k(scores, K)
+    found = np.take_along_axis(pool.documents, np.maximum(columns, 0), axis=1)
+    return np.where(columns == NOBODY, NOBODY, found)
 
 
 def _scores(pool: Pool, weights: Floats) -> npt.NDArray[np.float32]:

@@ -29,9 +29,16 @@ from vlm4rec_search.evaluation.protocol import (
     taken_between,
 )
 from vlm4rec_search.evaluation.snapshots import AT_ONCE, Workbench
-from vlm4rec_search.evaluation.splits import Part, fixed_weights, load_split
+from vlm4rec_search.evaluation.splits import Part, load_split
 from vlm4rec_search.evaluation.systems.product import open_split
-from vlm4rec_search.evaluation.tuning.sweep import Pool, UserCandidates, build_pool, retrieve_candidates
+from vlm4rec_search.evaluation.tuning.sweep import (
+    Arranged,
+    Pool,
+    UserCandidates,
+    arrange,
+    build_pool,
+    retrieve_candidates,
+)
 from vlm4rec_search.search.query import Fusion
 from vlm4rec_search.search.ranking import Ranking
 
@@ -54,6 +61,7 @@ class Window:
     part: Part
     candidates: dict[str, list[UserCandidates]]
     made_by: tuple[str, str] | None = None
+    _arranged: dict[tuple[str, int], Arranged] = field(default_factory=dict, repr=False)
     _pools: dict[tuple[str, Fusion, int], Pool] = field(default_factory=dict, repr=False)
     _building: Lock = field(default_factory=Lock, repr=False)
 
@@ -67,7 +75,10 @@ class Window:
         key = (profile, fusion, depth)
         with self._building:
             if key not in self._pools:
-                self._pools[key] = build_pool(self.candidates[profile], self.part.targets.relevant, fusion, depth)
+                if (profile, depth) not in self._arranged:
+                    relevant = self.part.targets.relevant
+                    self._arranged[profile, depth] = arrange(self.candidates[profile], relevant, depth)
+                self._pools[key] = build_pool(self._arranged[profile, depth], fusion)
             return self._pools[key]
 
     def some(self, rows: Ints) -> "Window":
@@ -156,10 +167,8 @@ def build_windows(bench: Workbench, protocol: Protocol, file: Path, deep: Rankin
         for place, (name, ends) in enumerate(zip(names, pairwise(moments), strict=True))
     ]
     tasks = [last, *past]  # the largest first, so that no process waits for it at the end
-    # Rendered here, so that no process has to import SQLMesh.
-    project = bench.settings.require_project()
-    queries = _Queries(histories_until(project), fixed_weights(project))
-    retrieve = partial(_retrieve, protocol=protocol, ranking=deep, folder=folder, queries=queries)
+    histories = histories_until(bench.settings.require_project())  # rendered here: no process has to import SQLMesh
+    retrieve = partial(_retrieve, protocol=protocol, ranking=deep, folder=folder, histories=histories)
     processes = min(AT_ONCE, usable_cores())
     windows = []
     with bar("candidates of earlier moments", len(tasks)) as advance:
@@ -190,25 +199,18 @@ class _Moment(NamedTuple):
     users: int
 
 
-class _Queries(NamedTuple):
-    """The queries of `histories_until` and of `fixed_weights`."""
-
-    histories: str
-    weights: str
-
-
 def _retrieve(
-    moment: _Moment, protocol: Protocol, ranking: Ranking, folder: Path, queries: _Queries
+    moment: _Moment, protocol: Protocol, ranking: Ranking, folder: Path, histories: str
 ) -> tuple[Part, dict[str, list[UserCandidates]], tuple[str, str] | None] | None:
     """Return the part of a moment and the candidates of its shoppers; None where nobody took anything new."""
-    split = load_split(moment.settings, moment.environment, protocol, frozenset(), queries.weights)
+    split = load_split(moment.settings, moment.environment, protocol, frozenset(), fixed=False)
     if moment.end is None:
         split = replace(split, candidates=np.ones_like(split.candidates))  # a release has all items
         everybody = np.arange(split.shape[0])
         targets = Targets(everybody, incidence(everybody[:0], everybody[:0], split.shape))
     else:
         with read(moment.log) as connection:
-            taken = taken_between(connection, queries.histories, moment.start, moment.end)
+            taken = taken_between(connection, histories, moment.start, moment.end)
         targets = find_targets(split, taken, protocol.history)
         if not len(targets.users):
             return None
