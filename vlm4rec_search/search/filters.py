@@ -58,8 +58,8 @@ def parse_filters(filters: Sequence[str | Filter]) -> tuple[Filter, ...]:
     Raises:
         UsageError: a filter cannot be read, a number is none or infinite, or an availability is not true or false.
     """
-    if isinstance(filters, str):
-        raise UsageError("filters has to be a list of filters, not one text")
+    if isinstance(filters, str) or not isinstance(filters, Collection):
+        raise UsageError(f"filters is {filters!r}: use a list of filters")
     parsed: list[Filter] = []
     for item in filters:
         new = parse_filter(item) if isinstance(item, str) else _checked(item)
@@ -73,6 +73,8 @@ def parse_filters(filters: Sequence[str | Filter]) -> tuple[Filter, ...]:
 
 def _checked(condition: Filter) -> Filter:
     """Check the bounds of a `Filter`, and normalise its values as if they came from a text."""
+    if not isinstance(condition, Filter):
+        raise UsageError(f"the filter {condition!r} is no text: {HINT}")
     low, high = condition.low, condition.high
     if not (low < math.inf and high > -math.inf):  # of NaN neither holds
         raise UsageError(f"the filter on {condition.field!r} has the bounds {low} and {high}: use finite numbers")

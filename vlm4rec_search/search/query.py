@@ -1,9 +1,9 @@
 """A query and its answer, the same for every backend."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from math import isfinite
+from math import inf, isfinite
 from numbers import Real
 from typing import Literal, get_args
 
@@ -135,12 +135,11 @@ class Query:
 
     def _check_lists(self) -> None:
         for name in ("items", "recent", "hidden"):
-            ids_of: Sequence[str] = getattr(self, name)
-            if isinstance(ids_of, str) or len(ids_of) > LARGEST_SESSION:
+            if not _is_list(getattr(self, name), LARGEST_SESSION):
                 raise UsageError(f"{name} is a list of at most {LARGEST_SESSION} item ids")
-        if isinstance(self.exclude, str) or len(self.exclude) > LARGEST_EXCLUSION:
+        if not _is_list(self.exclude, LARGEST_EXCLUSION):
             raise UsageError(f"exclude is a list of at most {LARGEST_EXCLUSION:,} item ids")
-        if isinstance(self.count, str):
+        if not _is_list(self.count):
             raise UsageError("count is a list of fields")
 
     def _texts(self) -> list[tuple[str, str]]:
@@ -389,6 +388,10 @@ class Answer:
 def _check_is_text(name: str, value: object) -> None:
     if not isinstance(value, str):
         raise UsageError(f"the {name} is {value!r}: use a text")
+
+
+def _is_list(value: object, most: float = inf) -> bool:
+    return isinstance(value, Collection) and not isinstance(value, str | bytes) and len(value) <= most
 
 
 def _is_finite(value: object) -> bool:
