@@ -134,7 +134,8 @@ def _verdict(environment: str, suites: list[SuiteHistory]) -> tuple[str, str, st
     checked = {suite.name: suite.checked[environment] for suite in suites if environment in suite.checked}
     failed = [name for name, one in checked.items() if one.status == "failed"]
     warnings = sum(one.statuses.count("warning") for one in checked.values())
-    text = f"{', '.join(failed)} failed" if failed else f"all {len(checked)} suites passed"
+    passed = f"all {len(checked)} suites passed" if len(checked) > 1 else "the suite passed"
+    text = f"{', '.join(failed)} failed" if failed else passed
     text += f", {warnings} warning{'' if warnings == 1 else 's'}" if warnings else ""
     times = [one.checked_at for one in checked.values()]
     when = f"checked {max(times)}"
