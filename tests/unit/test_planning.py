@@ -13,6 +13,7 @@ from vlm4rec_search.search.planning import (
     early_request,
     fallback_segments,
     make_plan,
+    neighbour_kinds,
     neighbour_starts,
 )
 from vlm4rec_search.search.query import Fusion, Mode
@@ -34,7 +35,13 @@ SHOPPER = User(
 STRANGER = User("u2", segment="gold", categories=("lamps", "bags"))
 START = Item("a", "A", None, None, VECTOR, neighbours={"b": 0.5}, ease={"c": 0.25})
 NEIGHBOURS = ReadNeighbours({"a": START})
-WITH_NEIGHBOURS = add_neighbours(Query(user="u1"), Facts(SHOPPER), RANKING, NEIGHBOURS)
+
+
+def with_neighbours(query: Query, facts: Facts, ranking: Ranking, neighbours: ReadNeighbours = NEIGHBOURS) -> Facts:
+    return add_neighbours(query, facts, neighbour_kinds(query, facts, ranking), neighbours)
+
+
+WITH_NEIGHBOURS = with_neighbours(Query(user="u1"), Facts(SHOPPER), RANKING)
 
 
 def names(query: Query, facts: Facts, ranking: Ranking = RANKING) -> list[str]:
@@ -82,7 +89,7 @@ def test_what_may_be_bought_again_comes_back_where_that_is_wanted() -> None:
 def test_a_shopper_is_no_evidence_for_items_of_the_own_history() -> None:
     shopper = replace(SHOPPER, seen=["a", "b"])
     both = ReadNeighbours({"a": replace(START, neighbours={"b": 0.5, "e": 0.25}, ease={"b": 0.5, "c": 0.25})})
-    facts = add_neighbours(Query(user="u1", include_seen=True), Facts(shopper), RANKING, both)
+    facts = with_neighbours(Query(user="u1", include_seen=True), Facts(shopper), RANKING, both)
     assert (facts.co_purchases, facts.ease) == ({"profile": {"e": 0.25}}, {"profile": {"c": 0.125}})
 
 
@@ -95,7 +102,7 @@ def test_without_neighbours_there_is_neither_a_co_purchase_nor_an_ease_retriever
 )
 def test_a_mode_uses_one_kind_of_retriever(mode: Mode, expected: list[str]) -> None:
     query = Query(user="u1", mode=mode)
-    assert names(query, add_neighbours(query, Facts(SHOPPER), RANKING, NEIGHBOURS)) == expected
+    assert names(query, with_neighbours(query, Facts(SHOPPER), RANKING)) == expected
 
 
 def test_a_short_history_can_have_weights_of_its_own() -> None:
@@ -147,7 +154,9 @@ def test_a_text_is_fused_by_scores_unless_the_query_names_a_fusion(fusion: Fusio
 def test_a_weight_of_zero_switches_a_kind_off() -> None:
     query = Query(user="u1", weights={"popularity": 0.0, "behaviour": 0.0, "ease": 0.0, "shoppers": 0.0})
     assert names(query, WITH_NEIGHBOURS) == ["profile", "words"]
-    assert neighbour_starts(query, Facts(SHOPPER), RANKING) == []
+    assert neighbour_kinds(query, Facts(SHOPPER), RANKING) == []
+    without = replace(query, weights={"behaviour": 0.0})
+    assert neighbour_kinds(without, Facts(SHOPPER), RANKING) == ["ease"]
 
 
 def test_retrievers_without_a_weight_count_alike_and_what_is_off_stays_off() -> None:
@@ -169,12 +178,12 @@ def test_popularity_alone_answers_only_where_the_ranking_weighs_it_most(fusion: 
     assert [each.name for each in plan.retrievers] == ["profile", "words", "shoppers", "popularity"]
     assert plan.weights == [1.0, 1.0, 1.0, 0.01]
     assert not sum(plan.rank_weights)
-    facts = add_neighbours(Query(user="u1"), Facts(SHOPPER), of_a_fit, NEIGHBOURS)
+    facts = with_neighbours(Query(user="u1"), Facts(SHOPPER), of_a_fit)
     assert names(Query(user="u1"), facts, of_a_fit) == [
         "profile", "words", "shoppers", "co-purchase", "ease", "popularity",
     ]  # fmt: skip
     starts = Facts(User("u3", behaviour={"a": 1.0}, seen=["a"]))
-    assert names(Query(user="u3"), add_neighbours(Query(user="u3"), starts, of_a_fit, NEIGHBOURS), of_a_fit) == [
+    assert names(Query(user="u3"), with_neighbours(Query(user="u3"), starts, of_a_fit), of_a_fit) == [
         "co-purchase", "popularity",
     ]  # fmt: skip
     popular = nothing.model_copy(update={"popularity": 1.0, "fitted": 0.9})
@@ -186,7 +195,8 @@ def test_the_early_request_is_part_of_the_plan() -> None:
     query = Query(user="u1")
     early = early_request(query, Facts(SHOPPER), RANKING)
     assert [each.name for each in early.retrievers] == ["profile", "words", "shoppers", "popularity"]
-    assert neighbour_starts(query, Facts(SHOPPER), RANKING) == ["a"]
+    assert neighbour_kinds(query, Facts(SHOPPER), RANKING) == ["behaviour", "ease"]
+    assert neighbour_starts(Facts(SHOPPER)) == ["a"]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from vlm4rec_search.common.vectors import Floats, Ints, Vectors
 from vlm4rec_search.search.filters import Filter
 from vlm4rec_search.search.fusion import Candidates
 from vlm4rec_search.search.model import Document, Item, Neighbours, Plan, Ranked, Record, Request, Retriever, User
-from vlm4rec_search.search.query import Kind
+from vlm4rec_search.search.query import ItemToItem, Kind
 from vlm4rec_search.search.release import ReleaseMeta
 
 MAX_VALUES = 1_000  # values of a field that a reader returns
@@ -137,8 +137,8 @@ class Reader(ABC):
         """Return the documents of the release by id, in the order of the ids; unknown ids are missing."""
 
     @abstractmethod
-    def neighbours(self, item_ids: Sequence[str]) -> Neighbours:
-        """Return the neighbours of those items that the release has."""
+    def neighbours(self, item_ids: Sequence[str], kinds: Collection[ItemToItem]) -> Neighbours:
+        """Return the neighbours of those items that the release has; those of other kinds may be missing."""
 
     @abstractmethod
     def popular(self, segment: str) -> Mapping[str, float]:

@@ -7,7 +7,13 @@ from vlm4rec_search.common.analyzer import load_analyzer
 from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.search.backend import Reader, UnavailableError
 from vlm4rec_search.search.model import Facts, User, Vector
-from vlm4rec_search.search.planning import add_neighbours, early_request, fallback_segments, neighbour_starts
+from vlm4rec_search.search.planning import (
+    add_neighbours,
+    early_request,
+    fallback_segments,
+    neighbour_kinds,
+    neighbour_starts,
+)
 from vlm4rec_search.search.query import Query
 from vlm4rec_search.search.ranking import Ranking
 from vlm4rec_search.search.retrievers import session_profile, without_hidden
@@ -52,10 +58,11 @@ def look_up(
         if not query.has_text_or_photo:
             raise
         facts = replace(facts, failed=(SUBJECT,))
-    if starts := neighbour_starts(query, facts, ranking):
+    kinds = neighbour_kinds(query, facts, ranking)
+    if kinds and (starts := neighbour_starts(facts)):
         # The profile's retrievers are known already: a server searches for them while it reads the neighbours.
         reader.prefetch(early_request(query, facts, ranking))
-        facts = add_neighbours(query, facts, ranking, reader.neighbours(starts))
+        facts = add_neighbours(query, facts, kinds, reader.neighbours(starts, kinds))
     if query.text is not None and query.mode in ("hybrid", "semantic"):
         return replace(facts, text_vector=encode(query.text))
     return with_segment(reader, query, facts, ranking)

@@ -1,10 +1,11 @@
 """Makes the plan of a query from the facts about its subject; it reads nothing, so that it can be tested alone."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import get_args
 
 from vlm4rec_search.search.model import BUY_AGAIN, PINNED, Facts, Neighbours, Plan, Request, Retriever, User
-from vlm4rec_search.search.query import Fusion, Kind, Origin, Query, Tier
+from vlm4rec_search.search.query import Fusion, ItemToItem, Kind, Origin, Query, Tier
 from vlm4rec_search.search.ranking import Ranking
 from vlm4rec_search.search.retrievers import profile_retrievers, text_retrievers
 from vlm4rec_search.search.rules import Rule
@@ -89,16 +90,20 @@ def popularity_plan(query: Query, facts: Facts, ranking: Ranking, rules: Sequenc
     return Plan(replace(query, explain=False), "popularity", request, weights, "minmax", 0.0, rules=rules)
 
 
-def neighbour_starts(query: Query, facts: Facts, ranking: Ranking) -> list[str]:
-    """Return the items whose neighbours the plan needs, none where the query uses neither co-purchases nor EASE."""
-    if not any(uses(kind, query, facts, ranking) for kind in ("behaviour", "ease")):
-        return []
+def neighbour_kinds(query: Query, facts: Facts, ranking: Ranking) -> list[ItemToItem]:
+    """Return the kinds of neighbours that the plan needs."""
+    kinds: tuple[ItemToItem, ...] = get_args(ItemToItem)
+    return [kind for kind in kinds if uses(kind, query, facts, ranking)]
+
+
+def neighbour_starts(facts: Facts) -> list[str]:
+    """Return the items of the shopper and of the session that have neighbours."""
     profiles = [profile for profile in (facts.user, facts.session) if profile is not None]
     return list(dict.fromkeys(item for profile in profiles for item in profile.behaviour))
 
 
-def add_neighbours(query: Query, facts: Facts, ranking: Ranking, neighbours: Neighbours) -> Facts:
-    """Return the facts with the neighbours, and with the scores of co-purchases and EASE that the plan needs.
+def add_neighbours(query: Query, facts: Facts, kinds: Collection[ItemToItem], neighbours: Neighbours) -> Facts:
+    """Return the facts with the neighbours, and with the scores of co-purchases and EASE, as far as `kinds` has them.
 
     The sums take milliseconds for a long history, so that they are facts and computed once. They never contain items of
     the subject's own: that these were chosen together may be known from this shopper alone.
@@ -108,9 +113,9 @@ def add_neighbours(query: Query, facts: Facts, ranking: Ranking, neighbours: Nei
     own = [item for profile in known.values() for item in profile.seen]
     without = own if query.include_seen else [*own, *query.recent, *query.hidden]
     co_purchases, ease = {}, {}
-    if uses("behaviour", query, facts, ranking):
+    if "behaviour" in kinds:
         co_purchases = {tier: neighbours.sum("behaviour", each.behaviour, without) for tier, each in known.items()}
-    if uses("ease", query, facts, ranking):
+    if "ease" in kinds:
         ease = {tier: neighbours.sum("ease", each.lasting, without) for tier, each in known.items()}
     return replace(facts, neighbours=neighbours, co_purchases=co_purchases, ease=ease)
 

@@ -244,7 +244,7 @@ class Service:
         if document is None:
             raise NotFoundError(f"the release {reader.release.name} does not have the item {item_id}")
         words = reader.items([item_id], words=True)[item_id].words.values()
-        near = reader.neighbours([item_id]).sum("behaviour", {item_id: 1.0})
+        near = reader.neighbours([item_id], ["behaviour"]).sum("behaviour", {item_id: 1.0})
         return ItemPage(
             **document,
             release=reader.release.name,

@@ -4,7 +4,7 @@ The scan is exact. In a large release the signs of vectors say which documents a
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
 
@@ -20,7 +20,7 @@ from vlm4rec_search.indexes.rows import to_document, to_item, to_user
 from vlm4rec_search.search.backend import MAX_VALUES, Backend, Reader, Retrieved, SentRequest
 from vlm4rec_search.search.fusion import Candidates
 from vlm4rec_search.search.model import Document, Item, Record, Request, Retriever, User, Word
-from vlm4rec_search.search.query import Kind
+from vlm4rec_search.search.query import ItemToItem, Kind
 from vlm4rec_search.search.release import ReleaseMeta
 
 TURNS = Turns(usable_cores() + 1)
@@ -81,7 +81,7 @@ class EmbeddedBackend(Backend, Reader):
     def documents(self, item_ids: Sequence[str]) -> dict[str, Document]:
         return {item: to_document(row) for item, row in self.store.documents(item_ids).items()}
 
-    def neighbours(self, item_ids: Sequence[str]) -> StoredNeighbours:
+    def neighbours(self, item_ids: Sequence[str], kinds: Collection[ItemToItem]) -> StoredNeighbours:
         return StoredNeighbours(self.store, item_ids)
 
     def _documents(self, item_ids: Sequence[str]) -> list[int]:

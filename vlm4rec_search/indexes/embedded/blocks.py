@@ -28,7 +28,7 @@ from vlm4rec_search.search.explanation import Explainer
 from vlm4rec_search.search.facts import with_segment
 from vlm4rec_search.search.fusion import Candidates, fuse
 from vlm4rec_search.search.model import Facts, Plan, Ranked, Request, Retriever
-from vlm4rec_search.search.planning import make_plan, neighbour_starts, uses
+from vlm4rec_search.search.planning import make_plan, neighbour_kinds, neighbour_starts, uses
 from vlm4rec_search.search.query import Explanation, Kind, Query
 from vlm4rec_search.search.ranking import Ranking
 from vlm4rec_search.search.reranking import rerank
@@ -50,7 +50,8 @@ def rank_users(
         fused = fuse(retrieved.candidates, plan.weights, plan.fusion, plan.rank_weights)
         ranked, explained = rerank(retrieved, fused, plan), list[Explanation]()
         if plan.query.explain and ranked.records:
-            known = replace(facts, neighbours=backend.neighbours(neighbour_starts(plan.query, facts, ranking)))
+            kinds = neighbour_kinds(plan.query, facts, ranking)
+            known = replace(facts, neighbours=backend.neighbours(neighbour_starts(facts) if kinds else [], kinds))
             explained = Explainer(backend, known, plan, retrieved).explain(ranked)
         yield plan, ranked, explained
 

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
@@ -34,14 +34,17 @@ from vlm4rec_search.indexes.rows import DOCUMENT_FIELDS, to_document, to_item, t
 from vlm4rec_search.search.backend import MAX_VALUES, Backend, Reader, Retrieved, SentRequest, UnavailableError
 from vlm4rec_search.search.filters import check_field
 from vlm4rec_search.search.model import Document, Item, Neighbours, Plan, Ranked, Request, User
+from vlm4rec_search.search.query import ItemToItem
 from vlm4rec_search.search.release import ReleaseMeta
 from vlm4rec_search.search.retrievers import ReadNeighbours
 
 _LISTS = ("terms", "history", "behaviour", "shoppers", "repeats", "seen", "categories")
 _PROFILE_FIELDS = ("vector", "fitted", "segment", *_LISTS)
 _EMPTY_PROFILE = {"segment": None} | dict.fromkeys(_LISTS, ())  # a hand-written profile may lack fields
-_NEIGHBOUR_FIELDS = ("neighbours.item_id", "neighbours.similarity")
-_EASE_FIELDS = ("ease.item_id", "ease.weight")
+_FIELDS_OF: Mapping[ItemToItem, tuple[str, str]] = {
+    "behaviour": ("neighbours.item_id", "neighbours.similarity"),
+    "ease": ("ease.item_id", "ease.weight"),
+}
 _LOOK_UP = 0.5  # share of the time that is left for a look-up without which there is an answer, too
 _RETRIEVAL = 0.75  # and for the candidates: the rest is for what their hits show
 logger = logging.getLogger(__name__)
@@ -191,8 +194,8 @@ class OpenSearchReader(Reader):
         sources = self._read("items", item_ids, DOCUMENT_FIELDS)
         return {item: to_document({"item_id": item, **source}) for item, source in sources.items()}
 
-    def neighbours(self, item_ids: Sequence[str]) -> Neighbours:
-        fields = (*SHOWN, *_NEIGHBOUR_FIELDS, *_EASE_FIELDS)
+    def neighbours(self, item_ids: Sequence[str], kinds: Collection[ItemToItem]) -> Neighbours:
+        fields = (*SHOWN, *(name for kind in kinds for name in _FIELDS_OF[kind]))
         try:
             stored = self._sender.within(_LOOK_UP).stored(self._release.indices["items"], item_ids, fields)
         except UnavailableError:
@@ -201,8 +204,8 @@ class OpenSearchReader(Reader):
         items = {
             item: to_item(
                 record_of_stored(item, fields),
-                neighbours=_pairs_of(fields, _NEIGHBOUR_FIELDS),
-                ease=_pairs_of(fields, _EASE_FIELDS),
+                neighbours=_pairs_of(fields, _FIELDS_OF["behaviour"]),
+                ease=_pairs_of(fields, _FIELDS_OF["ease"]),
             )
             for item, fields in stored.items()
         }
