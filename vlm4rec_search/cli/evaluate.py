@@ -35,7 +35,7 @@ def tune(target: Path, version: str, tables: bool, candidates: str, sample: int 
     Three earlier moments are windows: what shoppers took after each of them is to be found from the tables as of it.
     The test part of a time split of `vlm4rec evaluate` lies behind the last window and plays no role. `vlm4rec index`
     makes the same choice with --no-tables. To pin a file, set VLM4REC_RANKING to it and run `sqlmesh plan` and
-    `vlm4rec index`.
+    `vlm4rec index`. Where the history is too thin for a choice, nothing is written, and the command fails.
 
     \b
     Example:
@@ -43,7 +43,7 @@ def tune(target: Path, version: str, tables: bool, candidates: str, sample: int 
     """
     from typing import cast
 
-    from vlm4rec_search.common.errors import UsageError
+    from vlm4rec_search.common.errors import RunError, UsageError
     from vlm4rec_search.common.settings import settings
     from vlm4rec_search.evaluation.protocol import Candidates, Protocol
     from vlm4rec_search.evaluation.tuning.tune import tune as choose
@@ -55,6 +55,8 @@ def tune(target: Path, version: str, tables: bool, candidates: str, sample: int 
         raise UsageError(f"--to {target}: there is no folder {target.resolve().parent}; make it first")
     protocol = Protocol(candidates=cast("Candidates", candidates), sample=sample)
     tuned = choose(settings(), protocol, tables, version, lambda step: click.echo(step, err=True))
+    if tuned.unchosen:
+        raise RunError(f"no ranking can be chosen, so nothing is written to {target}: {tuned.unchosen}")
     write_ranking(tuned.ranking, target)
     if as_json:
         echo_json(_record(tuned))
