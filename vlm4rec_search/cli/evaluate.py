@@ -246,8 +246,8 @@ def _print_judged(results: "JudgedResults") -> None:
             f"nDCG@10 of {each.a} minus {each.b}: {each.difference:+.4f} [{each.low:+.4f} {each.high:+.4f}],"
             f" p {each.corrected:.3f}"
         )
-    if results.without_subject:
-        click.echo(f"{results.without_subject:,} judgments name neither shopper nor text and are left out")
+    for line in results.left_out.describe():
+        click.echo(line)
 
 
 def _json(found: "dict[str, Results]", paper: bool) -> dict[str, object]:
