@@ -198,7 +198,14 @@ def test_the_command_measures_what_the_page_wrote(tmp_path: Path, monkeypatch: p
     assert "cannot be asked: text '  ': the text is empty" in shown.output
     found = json.loads(evaluate("--judgments", "served/judgments.csv", "--json").stdout)
     assert (found["judgments"], found["unread_lines"], len(found["rows"])) == (1, [3], len(METRICS))
-    assert evaluate("--judgments", "--systems", "bm25").exit_code == 2
+    of_a_split = ("--users", "5", "--repeat", "--protocol", "time", "--seed", "7", "--systems", "bm25")
+    ignored = evaluate("--judgments", *of_a_split)
+    assert (ignored.exit_code, ignored.output) == (
+        2,
+        "Error: --judgments measures the live release by judgments alone: leave out --protocol, --systems, --repeat,"
+        " --users, --seed\n",
+    )
+    assert "leave out --candidates" in evaluate("--judgments", "--candidates", "known").output
     missing = evaluate("--judgments", "--ranking", "x=nope.yaml").output
     assert missing == "Error: cannot read the ranking configuration nope.yaml (No such file or directory)\n"
     assert evaluate("--ranking", "other=other.yaml").exit_code == 2

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from vlm4rec_search.cli.output import echo_json, json_option
 from vlm4rec_search.cli.search import read_rankings
@@ -96,6 +97,7 @@ def _print_sweep(tuned: "Tuned") -> None:
 
 _SHOWN = ("R@10", "nDCG@10")
 _OWN = "product-hybrid"  # what a search of a shopper answers
+_OF_JUDGMENTS = ("--judgments", "--ranking", "--json")  # options that mean something without a split
 _UNBOUNDED = 10_000  # columns
 _SHARES = {"cover": "Coverage@10", "first": "TopShare@1", "tail": "Tail@10"}  # headings that fit into 80 columns
 
@@ -162,8 +164,8 @@ def evaluate(
     from vlm4rec_search.evaluation.protocol import Candidates, Protocol, SplitRule
 
     if judgments is not None:
-        if systems or worlds or paper or report:
-            raise UsageError("--judgments measures rankings: leave out --systems, --world, --paper and --report")
+        if unused := [name for name in _given_options() if name not in _OF_JUDGMENTS]:
+            raise UsageError(f"--judgments measures the live release by judgments alone: leave out {', '.join(unused)}")
         _evaluate_judged(judgments, rankings, as_json)
         return
     if rankings:
@@ -182,6 +184,15 @@ def evaluate(
         if paper:
             _print_paper(results)
     click.echo(f"Results: {settings().results}" + (f"; report: {report}" if report else "; a page: --report FILE.html"))
+
+
+def _given_options() -> list[str]:
+    """Return the names of the options that the caller has given to the command, such as --users."""
+    context = click.get_current_context()
+    source = context.get_parameter_source
+    return [
+        option.opts[0] for option in context.command.params if source(str(option.name)) is not ParameterSource.DEFAULT
+    ]
 
 
 def _evaluate_judged(file: str, named: tuple[str, ...], as_json: bool) -> None:
