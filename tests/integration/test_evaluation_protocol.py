@@ -3,6 +3,7 @@
 import csv
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +162,7 @@ STATUSES = "SELECT item_id, status FROM captions__without.all_captions WHERE pho
 
 
 def test_what_is_held_out_stays_out_and_other_rows_stay_as_they_were(
-    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     from PIL import Image
 
@@ -173,6 +174,7 @@ def test_what_is_held_out_stays_out_and_other_rows_stay_as_they_were(
     told = {"event_id": "1", "action_name": "purchase", "timestamp": "2025-03-01T19:10:00Z", "user_id": "u1"}
     event = parse_event({**told, "event_attributes": {"object": {"object_id": "i1"}}})
     EventLog(workspace.folder / "served" / "events.sqlite").record([event], as_happened=True)
+    workspace.settings["VLM4REC_AS_OF"] = "2025-03-04 12:00:00"  # before the sale; later nobody sets it
     workspace.plan()
     assert workspace.query("SELECT reason FROM staging.rejected_interactions ORDER BY row_number") == [
         ("value is not positive",),
@@ -196,7 +198,13 @@ def test_what_is_held_out_stays_out_and_other_rows_stay_as_they_were(
             with read(bench.settings.warehouse) as connection:
                 after = connection.execute(ACCEPTED.format("staging__without")).fetchall()
                 statuses = connection.execute(STATUSES).fetchall()
+                (moment,) = connection.execute("SELECT as_of FROM histories__without.as_of").fetchone() or (None,)
     assert after == before[1:]
+    assert moment == datetime(2025, 3, 4, 12), "what shoppers did after the moment of the tables is known to no system"
+    assert [record.message for record in caplog.records if "VLM4REC_AS_OF" in record.message] == [
+        "the tables are as of 2025-03-04 12:00:00, and VLM4REC_AS_OF is not set: the moment of the tables counts, until"
+        " `sqlmesh plan` builds others"
+    ]
     assert (statuses, server.calls) == ([("i4", "pending")], [])
     assert "sqlmesh" in str(commands)
     assert "pass-word" not in str(commands)

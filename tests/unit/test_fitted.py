@@ -182,6 +182,18 @@ def test_a_new_fit_replaces_the_files_of_the_one_before(tmp_path: Path) -> None:
     assert read_fitted(tmp_path) == system
 
 
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_new_fit_removes_no_file_of_others(tmp_path: Path, damaged: bool) -> None:
+    own = tmp_path / "model.safetensors"
+    own.write_bytes(b"weights of an encoder")
+    system = keep(tmp_path, {NOW: 1.0})
+    if damaged:
+        (tmp_path / FILE).write_text("half")
+    keep(tmp_path, {NOW: -1.0})
+    assert own.read_bytes() == b"weights of an encoder"
+    assert (tmp_path / system.fits[0].file).exists() == damaged, "nothing says whose it is"
+
+
 def test_damaged_numbers_are_an_error(tmp_path: Path) -> None:
     system = keep(tmp_path, {NOW: 1.0})
     (tmp_path / system.fits[0].file).write_bytes(b"damaged")

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from vlm4rec_search.cli.output import echo_json, json_option
 from vlm4rec_search.cli.search import read_rankings
@@ -35,7 +36,7 @@ def tune(target: Path, version: str, tables: bool, candidates: str, sample: int 
     Three earlier moments are windows: what shoppers took after each of them is to be found from the tables as of it.
     The test part of a time split of `vlm4rec evaluate` lies behind the last window and plays no role. `vlm4rec index`
     makes the same choice with --no-tables. To pin a file, set VLM4REC_RANKING to it and run `sqlmesh plan` and
-    `vlm4rec index`.
+    `vlm4rec index`. Where the history is too thin for a choice, nothing is written, and the command fails.
 
     \b
     Example:
@@ -43,7 +44,7 @@ def tune(target: Path, version: str, tables: bool, candidates: str, sample: int 
     """
     from typing import cast
 
-    from vlm4rec_search.common.errors import UsageError
+    from vlm4rec_search.common.errors import RunError, UsageError
     from vlm4rec_search.common.settings import settings
     from vlm4rec_search.evaluation.protocol import Candidates, Protocol
     from vlm4rec_search.evaluation.tuning.tune import tune as choose
@@ -55,6 +56,8 @@ def tune(target: Path, version: str, tables: bool, candidates: str, sample: int 
         raise UsageError(f"--to {target}: there is no folder {target.resolve().parent}; make it first")
     protocol = Protocol(candidates=cast("Candidates", candidates), sample=sample)
     tuned = choose(settings(), protocol, tables, version, lambda step: click.echo(step, err=True))
+    if tuned.unchosen:
+        raise RunError(f"no ranking can be chosen, so nothing is written to {target}: {tuned.unchosen}")
     write_ranking(tuned.ranking, target)
     if as_json:
         echo_json(_record(tuned))
@@ -94,6 +97,7 @@ def _print_sweep(tuned: "Tuned") -> None:
 
 _SHOWN = ("R@10", "nDCG@10")
 _OWN = "product-hybrid"  # what a search of a shopper answers
+_OF_JUDGMENTS = ("--judgments", "--ranking", "--json")  # options that mean something without a split
 _UNBOUNDED = 10_000  # columns
 _SHARES = {"cover": "Coverage@10", "first": "TopShare@1", "tail": "Tail@10"}  # headings that fit into 80 columns
 
@@ -160,8 +164,8 @@ def evaluate(
     from vlm4rec_search.evaluation.protocol import Candidates, Protocol, SplitRule
 
     if judgments is not None:
-        if systems or worlds or paper or report:
-            raise UsageError("--judgments measures rankings: leave out --systems, --world, --paper and --report")
+        if unused := [name for name in _given_options() if name not in _OF_JUDGMENTS]:
+            raise UsageError(f"--judgments measures the live release by judgments alone: leave out {', '.join(unused)}")
         _evaluate_judged(judgments, rankings, as_json)
         return
     if rankings:
@@ -180,6 +184,15 @@ def evaluate(
         if paper:
             _print_paper(results)
     click.echo(f"Results: {settings().results}" + (f"; report: {report}" if report else "; a page: --report FILE.html"))
+
+
+def _given_options() -> list[str]:
+    """Return the names of the options that the caller has given to the command, such as --users."""
+    context = click.get_current_context()
+    source = context.get_parameter_source
+    return [
+        option.opts[0] for option in context.command.params if source(str(option.name)) is not ParameterSource.DEFAULT
+    ]
 
 
 def _evaluate_judged(file: str, named: tuple[str, ...], as_json: bool) -> None:
@@ -244,8 +257,8 @@ def _print_judged(results: "JudgedResults") -> None:
             f"nDCG@10 of {each.a} minus {each.b}: {each.difference:+.4f} [{each.low:+.4f} {each.high:+.4f}],"
             f" p {each.corrected:.3f}"
         )
-    if results.without_subject:
-        click.echo(f"{results.without_subject:,} judgments name neither shopper nor text and are left out")
+    for line in results.left_out.describe():
+        click.echo(line)
 
 
 def _json(found: "dict[str, Results]", paper: bool) -> dict[str, object]:

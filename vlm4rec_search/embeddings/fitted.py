@@ -161,7 +161,7 @@ class FittedSystem(_Strict):
 
 
 def write_fitted(folder: Path, system: FittedSystem, numbers: Mapping[str, bytes]) -> None:
-    """Replace the fitted system of a folder in one step, and remove the files of the one before.
+    """Replace the fitted system of a folder in one step, and remove the files that the one before names, and no others.
 
     Args:
         folder: made where it is missing.
@@ -171,12 +171,21 @@ def write_fitted(folder: Path, system: FittedSystem, numbers: Mapping[str, bytes
     Raises:
         OSError: the folder cannot be written.
     """
+    before = _read_before(folder / FILE)
     for name, content in {**numbers, FILE: system.model_dump_json(indent=1).encode()}.items():
         with replacing_file(folder / name) as part:
             part.write_bytes(content)
-    for path in folder.glob("*.safetensors"):
-        if path.name not in numbers:
-            path.unlink(missing_ok=True)
+    for fit in before.fits if before else ():
+        if fit.file not in numbers:
+            (folder / fit.file).unlink(missing_ok=True)
+
+
+def _read_before(path: Path) -> FittedSystem | None:
+    """Return what `FILE` says, None where it says nothing: a new fit mends a damaged one."""
+    try:
+        return FittedSystem.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        return None
 
 
 def file_name(content: bytes) -> str:

@@ -5,6 +5,7 @@ is neither locked nor filled with tables that nobody asked for.
 """
 
 import json
+import logging
 import os
 import shutil
 import signal
@@ -30,6 +31,8 @@ from vlm4rec_search.datasets.declarations import CONTRACT_FILE, InteractionsDecl
 from vlm4rec_search.datasets.demo_shop.build import build_shop
 from vlm4rec_search.datasets.raw import table_names
 
+logger = logging.getLogger(__name__)
+
 PREFIX = "evaluation-"
 """Of folders in the cache; those that a killed process leaves are removed after a day."""
 _STALE_SECONDS = 86_400.0
@@ -45,6 +48,7 @@ SELECT
     printf('%.17e', value) AS value
 FROM staging.interactions WHERE row_number NOT IN (SELECT row_number FROM held_back) ORDER BY row_number
 """
+_MOMENT = "SELECT ANY_VALUE(as_of), (SELECT MAX(interacted_at) FROM staging.interactions) FROM histories.as_of"
 _EVENT_TYPES = "SELECT DISTINCT event_type FROM staging.interactions ORDER BY event_type"
 _STARS = 5.0  # the best rating there
 
@@ -55,7 +59,7 @@ class Workbench:
     Plans of several moments run at once, each process in a copy of its own: DuckDB lets one process write a file.
 
     Attributes:
-        settings: those of the caller, with the copy as the warehouse, and without new captions.
+        settings: those of the caller, with the copy as the warehouse and its moment, and without new captions.
     """
 
     def __init__(self, settings: Settings, folder: Path) -> None:
@@ -73,7 +77,8 @@ class Workbench:
         self._folder = folder
         copy = copy_warehouse(settings.warehouse, folder / "warehouse")
         copy.chmod(0o644)
-        self.settings = settings.model_copy(update={"warehouse": copy, "caption_budget": 0})
+        as_of = _moment_of_tables(copy, settings.as_of)
+        self.settings = settings.model_copy(update={"warehouse": copy, "caption_budget": 0, "as_of": as_of})
         self._places: dict[str, Path] = {}
 
     def settings_of(self, environment: str) -> Settings:
@@ -154,6 +159,26 @@ class Workbench:
         }
         log = {"interactions": InteractionsDeclaration(), "values": values.model_copy(update=accepted)}
         target.write_text(variable(declared.model_copy(update=log)), "utf-8")
+
+
+def _moment_of_tables(warehouse: Path, wanted: datetime | None) -> datetime | None:
+    """Return the moment of the tables of prod, None without interactions; a setting that names another one is logged.
+
+    Raises:
+        UsageError: there are no tables yet.
+    """
+    with read(warehouse) as connection:
+        row: tuple[datetime | None, datetime | None] | None = connection.execute(_MOMENT).fetchone()
+    as_of, newest = row or (None, None)
+    if as_of != (wanted or newest):
+        says = f"is {wanted}" if wanted else "is not set"
+        logger.warning(
+            "the tables are as of %s, and VLM4REC_AS_OF %s: the moment of the tables counts, until `sqlmesh plan`"
+            " builds others",
+            as_of,
+            says,
+        )
+    return as_of
 
 
 def plan(settings: Settings, environment: str) -> None:

@@ -90,6 +90,18 @@ def popularity_plan(query: Query, facts: Facts, ranking: Ranking, rules: Sequenc
     return Plan(replace(query, explain=False), "popularity", request, weights, "minmax", 0.0, rules=rules)
 
 
+def excluded_items(query: Query, user: User | None, ranking: Ranking) -> set[str]:
+    """Return the items that no answer to a query for a shopper, or for nobody, has: above all what the shopper has.
+
+    Args:
+        query: of no session.
+        user: what the release knows of the shopper.
+        ranking: may let some of these items come back.
+    """
+    request = _request(query, Facts(user=user), ranking, ())
+    return {*(request.user.seen if request.user else ()), *request.without}
+
+
 def neighbour_kinds(query: Query, facts: Facts, ranking: Ranking) -> list[ItemToItem]:
     """Return the kinds of neighbours that the plan needs."""
     kinds: tuple[ItemToItem, ...] = get_args(ItemToItem)

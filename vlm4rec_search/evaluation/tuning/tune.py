@@ -61,6 +61,7 @@ class Tuned:
         made_by: captioner and encoder of the tables that were built; None where none could be built.
         first: share of shoppers whose first hit is the most frequent one.
         coverage: share of the documents in the first ten hits of any shopper.
+        unchosen: why nothing could be chosen, empty where something was.
     """
 
     ranking: Ranking
@@ -72,6 +73,7 @@ class Tuned:
     made_by: tuple[str, str] | None = None
     first: float | None = None
     coverage: float | None = None
+    unchosen: str = ""
 
 
 def tune(
@@ -158,9 +160,9 @@ def _require_shoppers(count: int, protocol: Protocol) -> None:
 def _without_choice(why: str, start: Ranking, in_force: Ranking | None) -> Tuned:
     """Return the ranking in force, or else equal weights, and why there is no choice."""
     if in_force is not None:
-        return Tuned(in_force, f"{in_force.version} stays, since no other can be chosen: {why}", 0)
+        return Tuned(in_force, f"{in_force.version} stays, since no other can be chosen: {why}", 0, unchosen=why)
     equal = equal_weights(start)
-    return Tuned(equal, f"{equal.version}, equal weights, since none can be chosen: {why}", 0)
+    return Tuned(equal, f"{equal.version}, equal weights, since none can be chosen: {why}", 0, unchosen=why)
 
 
 def compare_choice(trial: Trial, version: str, in_force: Ranking | None, tried: int) -> Tuned:
