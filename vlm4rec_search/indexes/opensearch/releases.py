@@ -116,7 +116,7 @@ class OpenSearchReleases(Releases):
         with server_errors(), lease(self.catalogue.client, self.catalogue.prefix):
             self.catalogue.delete_unfinished()
             with activating(self.catalogue):
-                live = self.catalogue.live()
+                live = self.live_or_lost()
                 needed = {live, *self.older(live)[-1:]} if live else set()
                 return delete_old(self.catalogue, {*needed, *kept}, retained)
 
