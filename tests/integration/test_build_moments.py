@@ -128,7 +128,7 @@ def test_a_terminated_command_leaves_no_plans_and_no_copies_of_the_warehouse(pla
     assert (running.returncode, told.splitlines()[-1]) == (1, "Error: stopped; finished work is kept")
     assert len(started) > len(plans) > 0
     wait_until(lambda: not any(is_running(each) for each in started))
-    assert list((planned_shop.folder / ".cache" / "vlm4rec").glob("evaluation-*")) == []
+    assert list((planned_shop.folder / ".cache" / "vlm4rec").glob("vlm4rec-working-*")) == []
 
 
 def versions(context: Context) -> dict[str, object]:

@@ -1,9 +1,11 @@
 """The documentation matches the code: the commands, options, settings, tables and queries in it exist and work."""
 
 import json
+import os
 import re
 import runpy
 import shlex
+import signal
 import subprocess
 import sys
 from fnmatch import fnmatch
@@ -14,6 +16,7 @@ import click
 import numpy as np
 import pytest
 import yaml
+from helpers.waiting import wait_until
 from helpers.workspace import ROOT
 from sqlmesh import Context
 
@@ -58,7 +61,7 @@ def lines_that_call(program: str) -> list[list[str]]:
 
 def test_the_runbook_and_the_nightly_job_name_only_commands_and_alerts_that_exist() -> None:
     pages = PAGES["docs/runbook.md"], PAGES["docs/scheduling.md"], PAGES["docs/privacy.md"]
-    named = [call for page in pages for call in re.findall(r"(?:`|; +|\|\| )vlm4rec ([a-z][^`\n;]*)", page)]
+    named = [call for page in pages for call in re.findall(r"(?:`|; +|run )vlm4rec ([a-z][^`\n;]*)", page)]
     assert len(named) > 10
     for call in map(shlex.split, named):
         words = [word for word in call if not word.startswith("-")]
@@ -69,6 +72,59 @@ def test_the_runbook_and_the_nightly_job_name_only_commands_and_alerts_that_exis
     assert set(re.findall(r"^\| .*alert `(\w+)`", runbook, re.MULTILINE)) == known
     headings = {re.sub(r"\W+", "-", title.lower()) for title in re.findall(r"^## (.*)$", runbook, re.MULTILINE)}
     assert set(re.findall(r"\(#([\w-]+)\)", runbook)) == headings
+
+
+@pytest.fixture
+def nightly(tmp_path: Path) -> Path:
+    """The nightly job of the docs, with commands that write their names to `steps` and do nothing else."""
+    (script,) = re.findall(r"```sh\n(#!/bin/sh\n.*?)```", PAGES["docs/scheduling.md"], flags=re.DOTALL)
+    write_program(tmp_path / "nightly.sh", script)
+    for name in ("sqlmesh", "vlm4rec", "curl"):
+        write_program(tmp_path / "bin" / name, f'#!/bin/sh\necho "{name} $*" >> steps\n')
+    return tmp_path / "nightly.sh"
+
+
+def write_program(path: Path, text: str) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text, "utf-8")
+    path.chmod(0o755)
+
+
+def start(nightly: Path) -> subprocess.Popen[str]:
+    path = f"{nightly.parent / 'bin'}:{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "ALERT_URL": "https://alerts.example.org/shop"}
+    return subprocess.Popen([nightly], env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def test_the_nightly_job_stops_at_the_first_step_that_fails_and_alerts(nightly: Path) -> None:
+    job, steps = start(nightly), nightly.parent / "steps"
+    assert (job.communicate()[1], job.returncode) == ("", 0)
+    assert [line.split()[0] for line in steps.read_text().splitlines()] == ["sqlmesh", *["vlm4rec"] * 4]
+    steps.unlink()
+    (nightly.parent / "forgotten.json").touch()
+    write_program(nightly.parent / "bin" / "sqlmesh", "#!/bin/sh\nexit 3\n")
+    job = start(nightly)
+    assert (job.communicate()[1].endswith("nightly job failed at: plan (exit 3)\n"), job.returncode) == (True, 3)
+    forgotten, alert = steps.read_text().splitlines()
+    assert forgotten == "vlm4rec forget"
+    assert alert.endswith("nightly job of the shop failed at: plan https://alerts.example.org/shop")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_the_nightly_job_that_is_given_up_ends_its_step_and_alerts(nightly: Path, number: signal.Signals) -> None:
+    plan, steps = nightly.parent / "plan", nightly.parent / "steps"
+    write_program(
+        nightly.parent / "bin" / "sqlmesh", f"#!/bin/sh\necho $$ > {plan}.part; mv {plan}.part {plan}\nexec sleep 60\n"
+    )
+    job = start(nightly)
+    wait_until(plan.exists)
+    job.send_signal(number)
+    assert job.communicate(timeout=30)[1].endswith("nightly job failed at: plan (exit 143)\n")
+    assert job.returncode == 143
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(plan.read_text()), 0)
+    (alert,) = steps.read_text().splitlines()
+    assert alert.endswith("failed at: plan https://alerts.example.org/shop")
 
 
 @pytest.mark.parametrize("name", sorted(commands()))

@@ -108,7 +108,7 @@ def test_evaluate_on_the_products_own_tables(workspace: Workspace) -> None:
     assert "thing number 4 of kind 1" in page
     assert not any(mark in page for mark in ("<script", "http://", "https://"))
     assert (workspace.folder / "warehouse.duckdb").read_bytes() == before, "the warehouse is only read"
-    assert not list((workspace.folder / ".cache" / "vlm4rec").glob("evaluation-*"))
+    assert not list((workspace.folder / ".cache" / "vlm4rec").glob("vlm4rec-working-*"))
 
     with pytest.raises(UsageError, match="--candidates all or --protocol leave-one-out"):
         build_parts(places(workspace), Protocol(history=5), frozenset(), False, lambda step: None)

@@ -1,5 +1,9 @@
 """`vlm4rec forget` on both backends: live and kept releases lose the shopper, and all else stays."""
 
+import signal
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -7,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from unittest.mock import Mock
 
+import duckdb
 import pytest
 from helpers.backends import Backend, Embedded, Server
 from helpers.faulty_proxy import Fault, proxy
@@ -19,9 +24,10 @@ from opensearchpy import exceptions
 from vlm4rec_search import Query, open_index
 from vlm4rec_search.common.errors import RunError
 from vlm4rec_search.common.settings import ExplicitSettings, Settings
+from vlm4rec_search.indexes import open_releases
 from vlm4rec_search.indexes.embedded import pointer
 from vlm4rec_search.indexes.embedded.releases import EmbeddedReleases
-from vlm4rec_search.indexes.opensearch import shoppers
+from vlm4rec_search.indexes.opensearch import publish, shoppers
 from vlm4rec_search.indexes.opensearch.bulk import delete_documents
 from vlm4rec_search.indexes.opensearch.connection import connect
 from vlm4rec_search.indexes.opensearch.disk import DISK_BLOCK
@@ -30,6 +36,7 @@ from vlm4rec_search.indexes.opensearch.releases import OpenSearchReleases
 from vlm4rec_search.indexes.release import ForgetError
 from vlm4rec_search.indexes.releases import Releases
 from vlm4rec_search.pipeline import ubi_export
+from vlm4rec_search.pipeline.backup import write_backup
 from vlm4rec_search.pipeline.forget import Forgetting, forget
 from vlm4rec_search.pipeline.recommendations import all_users
 from vlm4rec_search.serve.journal import Journal, ServedPage
@@ -128,6 +135,79 @@ def test_a_publication_leaves_out_who_is_forgotten_before_it_or_meanwhile(
     assert not {"u07", "u08"} & set(all_users(backend.releases, live))
     assert publication.refused.num_rows == 0
     backend.releases.activate(live)
+
+
+_STAGING = """
+import sys, time
+from contextlib import ExitStack
+from pathlib import Path
+from vlm4rec_search.indexes.opensearch.publish import _staging_database
+with ExitStack() as opened:
+    for place in map(Path, sys.argv[1:]):
+        connection = opened.enter_context(_staging_database(place))
+        connection.execute("CREATE TABLE users AS SELECT 'u1' AS user_id; CHECKPOINT")
+    print("staged", flush=True)
+    time.sleep(60)
+"""
+_RESTORING = """
+import os, signal, sys
+from pathlib import Path
+from vlm4rec_search.common.settings import ExplicitSettings
+from vlm4rec_search.pipeline import backup
+backup._explain_errors = lambda path: os.kill(os.getpid(), signal.SIGKILL)
+backup.restore_backup(ExplicitSettings.model_validate_json(sys.argv[1]), Path(sys.argv[2]), force=True)
+"""
+
+
+def test_copies_that_a_process_works_with_go_when_it_was_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, temporary = empty_project(tmp_path, str(tmp_path / "index"), ""), tmp_path / "temporary"
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    places = (settings.cache, temporary)
+    command = [sys.executable, "-c", _STAGING, *map(str, places)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "staged\n"
+        copies = [copy for place in places for copy in place.glob("*/staged.duckdb")]
+        assert len(copies) == 2
+        assert forget(settings, ["u1"]).problems == []
+        assert all(copy.exists() for copy in copies), "its process goes on with it"
+        process.kill()
+    forget(settings, [], dry_run=True)
+    assert all(copy.exists() for copy in copies)
+    assert forget(settings, []).problems == []
+    assert [[*place.iterdir()] for place in places] == [[], []]
+
+
+def test_what_a_killed_restore_has_extracted_goes(tmp_path: Path) -> None:
+    settings, file = empty_project(tmp_path, str(tmp_path / "index"), ""), tmp_path / "shop.zip"
+    journal = Journal(settings.served_file)
+    journal.record("one", 1, {"user": "u1"}, ServedPage([("a", 0.5)], "profile", "release", "ranking"))
+    write_backup(settings, file)
+    command = [sys.executable, "-c", _RESTORING, settings.model_dump_json(), str(file)]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    assert [path.name for path in settings.cache.glob("*/*")] == ["served.sqlite"]
+    assert [each.rows for each in forget(settings, ["u1"]).removals] == [1]
+    assert [*settings.cache.iterdir()] == []
+
+
+def test_a_publication_on_a_server_stages_its_tables_in_the_cache(
+    opensearch_url: str, own_prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There `forget` finds what a killed one has left, whatever the folder for temporary files is."""
+    settings = empty_project(tmp_path, opensearch_url, own_prefix)
+    prepare, staged = publish.prepare_documents, list[Path]()
+
+    def look_first(connection: duckdb.DuckDBPyConnection) -> list[str]:
+        staged.extend(settings.cache.glob("*/staged.duckdb"))
+        return prepare(connection)
+
+    monkeypatch.setattr(publish, "prepare_documents", look_first)
+    with open_releases(opensearch_url, settings) as releases:
+        releases.publish(given(documents()), meta(), False, True)
+    assert len(staged) == 1
+    assert [*settings.cache.iterdir()] == []
 
 
 def test_a_release_that_goes_live_while_a_forgetting_waits_is_cleaned_too(

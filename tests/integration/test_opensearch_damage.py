@@ -5,6 +5,7 @@ import math
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from vlm4rec_search.indexes.opensearch.connection import UnreachableError, conne
 from vlm4rec_search.indexes.opensearch.mapping import INDEX_KINDS, IndexKind
 from vlm4rec_search.indexes.opensearch.releases import OpenSearchReleases
 from vlm4rec_search.indexes.opensearch.sender import ReleaseGoneError, Sender
+from vlm4rec_search.indexes.release import ForgetError
 from vlm4rec_search.search.rules import Rule
 from vlm4rec_search.search.searcher import Searcher
 
@@ -33,12 +35,25 @@ def change_metadata(window: Window, release: str, change: Callable[[dict[str, An
     window.client.indices.put_mapping(index=index, body={"_meta": change(meta)})
 
 
-def test_pruning_keeps_a_live_release_that_lost_an_index(window: Window) -> None:
-    live = window.publish().meta.name
-    window.client.indices.delete(index=window.catalogue.index("segments", live))
-    with pytest.raises(RunError, match="the aliases do not point to one release"):
-        window.releases.prune(1)
-    assert set(window.documents()) == set("abcdef")
+@pytest.mark.parametrize("lost", INDEX_KINDS)
+def test_pruning_and_rollback_know_a_live_release_that_lost_an_index(window: Window, lost: IndexKind) -> None:
+    old, before, live = (window.publish().meta.name for _ in range(3))
+    window.client.indices.delete(index=window.catalogue.index(lost, live))
+    with pytest.raises(RunError, match=r"the aliases do not point to one release .*: go back with `vlm4rec releases"):
+        window.releases.find(None)
+    assert window.releases.prune(1) == [old]
+    assert len(window.indexes()) == 2 * len(INDEX_KINDS) - 1  # what is left of the live release answers
+    assert window.releases.rollback(None) == before == window.releases.live()
+
+
+def test_pruning_removes_nothing_where_the_aliases_name_two_releases(window: Window) -> None:
+    old, live = (window.publish().meta.name for _ in range(2))
+    index, alias = window.catalogue.index("items", old), window.catalogue.aliases["items"]
+    window.client.indices.put_alias(index=index, name=alias)
+    for attempt in (partial(window.releases.prune, 1), partial(window.releases.rollback, None)):
+        with pytest.raises(RunError, match="`vlm4rec releases rollback RELEASE` sets them"):
+            attempt()
+    assert window.releases.rollback(live) == live
 
 
 @pytest.mark.parametrize("lost", ["profiles", "segments"])
@@ -122,6 +137,29 @@ def test_a_shopper_is_forgotten_in_damaged_and_in_restored_indices(window: Windo
         window.releases.forget({"u1", "u3"})
     hits = window.client.search(index=f"{alias}*", body={})["hits"]["hits"]
     assert {hit["_id"] for hit in hits if hit["_index"] != foreign} == {"u2", "u4"}
+
+
+def test_an_index_of_another_application_that_is_named_like_ours_is_left_alone(window: Window) -> None:
+    """Open or closed, and with a `_meta` of its own; a closed index of ours is a problem with its cure."""
+    live, closed = (window.publish(relabelled(label)).meta.name for label in ("old", "new"))
+    window.releases.activate(live)
+    window.client.indices.close(index=window.catalogue.index("profiles", closed))
+    theirs, aside = (window.catalogue.index("profiles", f"items__{name}") for name in ("crm", "aside"))
+    for index in (theirs, aside):
+        window.client.indices.create(index=index, body={"mappings": {"_meta": {"owner": "crm"}}})
+        window.client.index(index=index, id="u1", body={"name": "Anna"}, params={"refresh": "true"})
+    window.client.indices.put_settings(index=theirs, body={"index.blocks.write": True})
+    window.client.indices.close(index=aside)
+    with pytest.raises(ForgetError, match=f"POST /{window.catalogue.index('profiles', closed)}/_open") as left:
+        window.releases.forget({"u1"})
+    assert (left.value.found, [*left.value.problems]) == ({live: 1}, [closed])
+    window.client.indices.open(index=window.catalogue.index("profiles", closed))
+    assert window.releases.forget({"u1"}) == {closed: 1}
+    window.client.indices.open(index=aside)
+    window.client.indices.refresh(index=aside)
+    assert [window.client.count(index=index)["count"] for index in (theirs, aside)] == [1, 1]
+    settings = window.client.indices.get_settings(index=theirs, flat_settings=True)[theirs]["settings"]
+    assert settings["index.blocks.write"] == "true"
 
 
 def test_a_release_of_another_package_version_is_listed_with_the_reason(window: Window) -> None:

@@ -6,8 +6,9 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import gettempdir, mkdtemp
 from uuid import uuid4
 
 from vlm4rec_search.common.errors import RunError, UsageError, one_line
@@ -15,6 +16,7 @@ from vlm4rec_search.common.errors import RunError, UsageError, one_line
 PARTS = f".{'[0-9a-f]' * 32}.part*"
 """The pattern of the names of files that `replacing_file` writes, with what a database writes beside them."""
 _STALE_SECONDS = 3600.0
+_WORKING = "vlm4rec-working-"
 
 
 def file_sha256(path: Path) -> str:
@@ -82,6 +84,59 @@ def remove_stale(folder: Path, pattern: str) -> None:
     for path in folder.glob(pattern):
         if time.time() - path.stat().st_mtime > _STALE_SECONDS:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+@contextmanager
+def working_folder(place: Path | None = None) -> Iterator[Path]:
+    """Yield a new folder for files of this process, which is removed after the block.
+
+    The process holds a lock on the folder, so that `remove_abandoned`, which runs first, knows those of killed ones.
+
+    Args:
+        place: where the folder is made, created where it is missing; None takes the temporary folder (TMPDIR).
+
+    Raises:
+        RunError: the folder cannot be made.
+    """
+    place = place or Path(gettempdir())
+    with suppress(OSError):  # the next call tries again
+        remove_abandoned(place)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        made = Path(mkdtemp(dir=place, prefix="."))  # gets its name when it is locked
+        folder, lock = made.with_name(f"{_WORKING}{made.name[1:]}"), os.open(made, os.O_RDONLY)
+    except OSError as error:
+        raise RunError(f"cannot make a folder for temporary files in {place}: {error.strerror or error}") from None
+    try:
+        with suppress(OSError):  # a file system without locks, on which nobody can tell
+            fcntl.flock(lock, fcntl.LOCK_SH)
+        yield made.rename(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def remove_abandoned(place: Path | None = None) -> None:
+    """Remove the folders of `working_folder` that killed processes have left in a place.
+
+    Raises:
+        OSError: one of them cannot be removed.
+    """
+    for folder in (place or Path(gettempdir())).glob(f"{_WORKING}*"):
+        try:
+            lock = os.open(folder, os.O_RDONLY)
+        except OSError:  # its process has just removed it, or it is another user's
+            continue
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_left = folder.exists()
+        except OSError:
+            is_left = False
+        try:
+            if is_left:
+                shutil.rmtree(folder)
+        finally:
+            os.close(lock)
 
 
 @contextmanager

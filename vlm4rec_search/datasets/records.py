@@ -12,7 +12,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice, zip_longest
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from urllib.parse import unquote
 
 import duckdb
@@ -20,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vlm4rec_search.common.errors import RunError, UsageError, one_line
+from vlm4rec_search.common.paths import working_folder
 from vlm4rec_search.common.sql import quote_name, quote_text
 from vlm4rec_search.common.text_forms import MARKERS
 from vlm4rec_search.datasets.columns import ColumnMatch, free_names, plain_name, unique_names
@@ -161,9 +161,9 @@ def open_records(
     if path.stat().st_size == 0:
         raise EmptyFileError(f"{path} is empty: it has no header and no rows")
     read = {"parquet": _read_parquet, "jsonl": _read_json_lines, "csv": _read_delimited}[kind_of(path)]
-    with TemporaryDirectory(prefix="vlm4rec-") as folder:
+    with working_folder() as folder:
         with read_errors(path):
-            records = read(connection, path, table, declared, Path(folder))
+            records = read(connection, path, table, declared, folder)
             if not records.rows and (first := records.broken.project("line, reason").fetchone()):
                 count = f"none of its {records.broken_rows} records can be read"
                 raise UsageError(f"{path}: {count}; the first: line {first[0]}: {first[1]}")

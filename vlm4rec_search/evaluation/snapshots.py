@@ -11,12 +11,11 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory, TemporaryFile
+from tempfile import TemporaryFile
 from threading import Lock
 
 import pyarrow as pa
@@ -24,6 +23,7 @@ from pydantic import SecretStr
 
 from vlm4rec_search.common.concurrency import run_concurrently, usable_cores
 from vlm4rec_search.common.errors import RunError, UsageError
+from vlm4rec_search.common.paths import working_folder
 from vlm4rec_search.common.progress import bar
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.warehouse import copy_warehouse, read
@@ -33,9 +33,6 @@ from vlm4rec_search.datasets.raw import table_names
 
 logger = logging.getLogger(__name__)
 
-PREFIX = "evaluation-"
-"""Of folders in the cache; those that a killed process leaves are removed after a day."""
-_STALE_SECONDS = 86_400.0
 AT_ONCE = 2
 """Processes that build tables of earlier moments at once; each needs as much memory as a plan."""
 BUILT = "vlm4rec: the tables of a moment are built"
@@ -248,12 +245,8 @@ def _end(process: "subprocess.Popen[str]") -> None:
 @contextmanager
 def workbench(settings: Settings) -> Iterator[Workbench]:
     """Yield a copy of the warehouse that is removed at the end of the block; the errors are those of `Workbench`."""
-    settings.cache.mkdir(parents=True, exist_ok=True)
-    for left in settings.cache.glob(f"{PREFIX}*"):
-        if time.time() - left.stat().st_mtime > _STALE_SECONDS:
-            shutil.rmtree(left, ignore_errors=True)  # of a killed run
-    with TemporaryDirectory(dir=settings.cache.resolve(), prefix=PREFIX) as folder:
-        yield Workbench(settings, Path(folder))
+    with working_folder(settings.cache.resolve()) as folder:
+        yield Workbench(settings, folder)
 
 
 def _environment(settings: Settings) -> dict[str, str]:
@@ -311,9 +304,7 @@ def built_world(settings: Settings, world: str, seed: int, say: Callable[[str], 
         UsageError: there is no such world.
         RunError: the plan failed.
     """
-    settings.cache.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=settings.cache.resolve(), prefix=PREFIX) as name:
-        folder = Path(name)
+    with working_folder(settings.cache.resolve()) as folder:
         say(f"Building the world {world}: {ITEMS} items, {SHOPPERS} shoppers, and its tables")
         there = settings_of_world(settings, folder)
         build_shop(there.data_dir, world, ITEMS, SHOPPERS, seed, dirty=False)

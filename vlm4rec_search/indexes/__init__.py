@@ -172,7 +172,8 @@ def open_releases(url: str, settings: Settings, timeout: float | None = None) ->
         storage = Storage(
             settings.index_vectors, settings.index_compression, settings.index_shards, settings.index_replicas
         )
-        return OpenSearchReleases(client, settings.index_prefix, redacted(url), storage, limits, settings.weights)
+        prefix, source = settings.index_prefix, settings.weights
+        return OpenSearchReleases(client, prefix, redacted(url), storage, limits, source, settings.cache)
     return EmbeddedReleases(Path(url), settings.index_exact_up_to, settings.weights)
 
 

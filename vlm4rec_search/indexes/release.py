@@ -175,7 +175,16 @@ def activated_meanwhile(live: str | None, built: str) -> str:
 
 
 class DamagedIndexError(RunError):
-    """The pointer of a folder, or the aliases of a server, name no release that is there."""
+    """The pointer of a folder, or the aliases of a server, name no release that is there.
+
+    Attributes:
+        release: the live release that has lost an index, where the other aliases still name it alone.
+    """
+
+    def __init__(self, message: str, release: str | None = None) -> None:
+        """Keep the release beside the message."""
+        super().__init__(message)
+        self.release = release
 
 
 class ForgetError(RunError):

@@ -89,7 +89,7 @@ class Releases(ABC):
         killed publications have left goes, too.
 
         Raises:
-            DamagedIndexError: see `live`; nothing is removed.
+            DamagedIndexError: it is unknown which release is live; nothing is removed.
             RunError: a publication is running, or a release cannot be removed.
         """
 
@@ -220,8 +220,22 @@ class Releases(ABC):
         self.activate(chosen)
         return chosen
 
+    def live_or_lost(self) -> str | None:
+        """Return what `live` does, and the name of a live release that has lost an index.
+
+        Raises:
+            DamagedIndexError: it is unknown which release is live.
+            UsageError: an alias is an index.
+        """
+        try:
+            return self.live()
+        except DamagedIndexError as error:
+            if error.release is None:
+                raise
+            return error.release
+
     def _before_live(self) -> str:
-        live = self.live()
+        live = self.live_or_lost()
         if live is None:
             raise UsageError(f"nothing is published in {self.url}: run `vlm4rec index` first")
         if not (older := self.older(live)):

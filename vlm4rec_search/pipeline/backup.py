@@ -22,7 +22,7 @@ from pydantic import BaseModel, ValidationError
 
 from vlm4rec_search.common.cache import FILE
 from vlm4rec_search.common.errors import RunError, UsageError, first_line, one_line
-from vlm4rec_search.common.paths import replacing_file
+from vlm4rec_search.common.paths import replacing_file, working_folder
 from vlm4rec_search.common.records import is_in_use, when_free
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.sql import quote_text
@@ -116,9 +116,8 @@ def restore_backup(settings: Settings, source: Path, force: bool = False) -> dic
             one; nothing is written then.
         RunError: the backup is damaged, or a file cannot be written.
     """
-    settings.cache.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=settings.cache, prefix=".restore-") as folder:
-        names = _extract(settings, source, Path(folder))
+    with working_folder(settings.cache) as folder:
+        names = _extract(settings, source, folder)
         parts = {name: part for name, part in _parts(settings, names).items() if name in names}
         replaced = [part.path for name, part in parts.items() if not (part.joins or re.fullmatch(_PHOTO, name))]
         taken = [path for path in replaced if path.exists()]
@@ -127,7 +126,7 @@ def restore_backup(settings: Settings, source: Path, force: bool = False) -> dic
         for name, part in parts.items():
             part.path.parent.mkdir(parents=True, exist_ok=True)
             with _explain_errors(part.path):
-                part.replace(part.path, Path(folder) / name)
+                part.replace(part.path, folder / name)
     return {name: part.path for name, part in parts.items()}
 
 

@@ -2,12 +2,11 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 from tenacity import Retrying
 
+from vlm4rec_search.common.paths import working_folder
 from vlm4rec_search.indexes.embedded.releases import EmbeddedReleases
 from vlm4rec_search.indexes.many import AGAIN, answer_many
 from vlm4rec_search.indexes.releases import Releases
@@ -69,8 +68,8 @@ def measure_tables(search_layer: SearchLayer, ranking: Ranking | None = None, ru
     Raises:
         RunError: nothing of the tables can be published.
     """
-    with TemporaryDirectory(prefix="vlm4rec-exposure-") as folder:
-        releases = EmbeddedReleases(Path(folder))
+    with working_folder() as folder:
+        releases = EmbeddedReleases(folder)
         name = releases.publish(search_layer.tables, search_layer.new_release("none"), False, False).meta.name
         return measure_release(releases, name, releases.users(name, SAMPLE), ranking, rules)
 

@@ -1,14 +1,15 @@
 """Forgets shoppers: their rows leave all files and indices of the project, and the raw layer refuses later ones."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import gettempdir
 
 from vlm4rec_search.common.erase import ERASABLE, ERASING, erase_rows
 from vlm4rec_search.common.errors import RunError, UsageError, Vlm4recError
-from vlm4rec_search.common.paths import PARTS, remove_stale
+from vlm4rec_search.common.paths import PARTS, remove_abandoned, remove_stale
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.warehouse import PUBLISHING
 from vlm4rec_search.datasets.events.compaction import events_lock
@@ -90,6 +91,8 @@ def forget(settings: Settings, user_ids: Sequence[str], dry_run: bool = False, u
             removals += _attempt(path, partial(_erase, path, forgotten, dry_run, is_raw))
     for folder in () if dry_run else sorted({path.parent for path in files}):
         removals += _attempt(folder, partial(_remove_stale, folder))
+    for place in () if dry_run else (settings.cache, Path(gettempdir())):
+        removals += _attempt(place, partial(_remove_abandoned, place))
     removals += _remove_from_copy(settings, index, forgotten, dry_run)  # behind the files that it is made from
     added = len(forgotten.hashes) - len(before.hashes)
     return Forgetting(dry_run, len(forgotten.hashes), added, removals, _stays(settings))
@@ -146,12 +149,25 @@ def _erase(path: Path, forgotten: Forgotten, dry_run: bool, is_raw: bool) -> int
 
 def _remove_stale(folder: Path) -> int:
     """Remove what killed processes have left, which may have rows too; nobody counts them."""
-    try:
+    with _removing():
         for pattern in (PARTS, f"{ERASING}*", f"{PUBLISHING}*"):
             remove_stale(folder, pattern)
+    return 0
+
+
+def _remove_abandoned(place: Path) -> int:
+    """Remove copies that commands were working with when they were killed; nobody counts their rows."""
+    with _removing():
+        remove_abandoned(place)
+    return 0
+
+
+@contextmanager
+def _removing() -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise RunError(f"{error.filename} is left over and cannot be removed ({error.strerror})") from None
-    return 0
 
 
 def _files(settings: Settings) -> Iterator[Path]:

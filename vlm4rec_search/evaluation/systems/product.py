@@ -1,15 +1,16 @@
 """The product's own ranking: searches for each user in a release built from the tables of the cut."""
 
+from contextlib import ExitStack
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.common.paths import working_folder
 from vlm4rec_search.common.vectors import Ints, Mask, Scores
 from vlm4rec_search.evaluation.data import Split, Targets
 from vlm4rec_search.evaluation.systems.base import NOT_FOUND, System, UpperBound
@@ -28,6 +29,7 @@ class SplitReleases:
 
     def __init__(self) -> None:
         self._split: Split | None = None
+        self._opened = ExitStack()
 
     def open(self, split: Split) -> EmbeddedBackend:
         """Return the open release of the split; that of another split before it is removed.
@@ -36,8 +38,9 @@ class SplitReleases:
             UsageError: as `open_split`.
         """
         if self._split is not split:
-            self._folder = TemporaryDirectory(prefix="vlm4rec-evaluation-")
-            self._backend = EmbeddedBackend(open_split(split, Path(self._folder.name)))
+            self._opened.close()
+            folder = self._opened.enter_context(working_folder())
+            self._backend = EmbeddedBackend(open_split(split, folder))
             self._split = split
         return self._backend
 

@@ -5,17 +5,16 @@ The test part of a time split of `vlm4rec evaluate` lies behind the last window 
 
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
 from vlm4rec_search.common.errors import UsageError
+from vlm4rec_search.common.paths import working_folder
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.warehouse import read
 from vlm4rec_search.evaluation.protocol import Protocol
 from vlm4rec_search.evaluation.significance import Difference, compare, resampled_means
-from vlm4rec_search.evaluation.snapshots import PREFIX, workbench
+from vlm4rec_search.evaluation.snapshots import workbench
 from vlm4rec_search.evaluation.splits import Say
 from vlm4rec_search.evaluation.tuning.fitting import equal_weights, only
 from vlm4rec_search.evaluation.tuning.limits import LARGEST_FIRST, Limit, LimitCheck, Price
@@ -116,8 +115,7 @@ def tune(
         needed = f"the {FEWEST} that a choice needs over {len(STARTS)} moments"
         why = f"only {_counted(shoppers, 'shopper')} of the shop took anything, too few for {needed}"
         return _without_choice(why, start, in_force)
-    with workbench(settings) as bench, TemporaryDirectory(dir=settings.cache, prefix=PREFIX) as name:
-        folder = Path(name)
+    with workbench(settings) as bench, working_folder(settings.cache) as folder:
 
         def judged(ranking: Ranking) -> Trial:
             file = folder / "ranking.yaml"

@@ -73,13 +73,14 @@ class ReleaseCatalogue:
                 f"{alias} -> {' and '.join(aliased) or 'nothing'}" for alias, aliased in targets.items()
             )
             foreign = [f"DELETE /{index}/_alias/{alias}" for alias, index in _foreign(targets)]
-            cure = (
-                f"remove them from indices that are none of ours ({', '.join(foreign)}), or set VLM4REC_INDEX_PREFIX if"
-                " they belong to another application"
-                if foreign
-                else "`vlm4rec releases rollback RELEASE` sets them and so does `vlm4rec index`"
-            )
-            raise DamagedIndexError(f"the aliases do not point to one release ({listing}): {cure}")
+            lost = releases.pop() if len(releases) == 1 and not foreign else None
+            cure = CURE if lost else "`vlm4rec releases rollback RELEASE` sets them and so does `vlm4rec index`"
+            if foreign:
+                cure = (
+                    f"remove them from indices that are none of ours ({', '.join(foreign)}), or set"
+                    " VLM4REC_INDEX_PREFIX if they belong to another application"
+                )
+            raise DamagedIndexError(f"the aliases do not point to one release ({listing}): {cure}", lost)
         return releases.pop() if releases else None
 
     def live_or_damage(self) -> tuple[str | None, DamagedIndexError | None]:
@@ -114,15 +115,20 @@ class ReleaseCatalogue:
         return self._closed(self._release_indices())
 
     def profiles(self) -> dict[str, str]:
-        """Return the release of every index of profiles, whole or not; "" for a foreign one that the alias names."""
+        """Return the release of every index of profiles, whole or not; "" for a foreign one that the alias names.
+
+        `_meta` says that an index is ours: another application's may be named like ours.
+        """
         alias = self.aliases["profiles"]
         among = {
             "ignore_unavailable": "true",
             "expand_wildcards": "open,closed",
-            "filter_path": "*.settings.index.uuid",
+            "filter_path": "*.mappings._meta,*.aliases,*.settings.index.uuid",
         }
         indices = self.client.indices.get(index=f"{alias}__*,{alias}", params=among)
-        return {index: self._release_of(index) if index.startswith(f"{alias}__") else "" for index in sorted(indices)}
+        ours = {index for index, body in indices.items() if index.startswith(f"{alias}__") and "whole" in _meta(body)}
+        named = {index for index, body in indices.items() if alias in body.get("aliases", {})}
+        return {index: self._release_of(index) if index in ours else "" for index in sorted(ours | named)}
 
     def activate(self, release: str) -> None:
         """Let all aliases name a release, in one request."""
@@ -194,7 +200,7 @@ class ReleaseCatalogue:
         bodies: dict[str, dict[IndexKind, Mapping[str, Any]]] = {}
         for kind, alias in self.aliases.items():
             for index, body in indices.items():
-                meta = body.get("mappings", {}).get("_meta", {})
+                meta = _meta(body)
                 name = self._release_of(index)
                 if index.startswith(f"{alias}__") and "whole" in meta:
                     if meta.get("name") != name:  # a fresh copy still has the metadata of its source
@@ -212,6 +218,12 @@ def _foreign(targets: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str]]:
     """Yield the indices of other applications that our aliases name, each after the alias."""
     for alias, indices in targets.items():
         yield from ((alias, index) for index in indices if not index.startswith(f"{alias}__"))
+
+
+def _meta(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return `_meta` of what the server says about an index; that of an index of ours says whether it is `whole`."""
+    meta: Mapping[str, Any] = body.get("mappings", {}).get("_meta", {})
+    return meta
 
 
 def _is_complete(bodies: Mapping[IndexKind, Mapping[str, Any]]) -> bool:

@@ -10,13 +10,13 @@ from collections.abc import Collection, Container, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import duckdb
 import pyarrow as pa
 from opensearchpy import OpenSearch, exceptions
 
 from vlm4rec_search.common.errors import RunError, UsageError, Vlm4recError
+from vlm4rec_search.common.paths import working_folder
 from vlm4rec_search.common.progress import bar
 from vlm4rec_search.indexes.opensearch.aliases import (
     ReleaseCatalogue,
@@ -82,6 +82,7 @@ def publish_release(
     storage: Storage = DEFAULT,
     forgotten: ReadForgotten = frozenset,
     kept: Collection[str] = (),
+    place: Path | None = None,
 ) -> Publication:
     """Build, verify and activate a release. The previous release answers until then, and keeps answering on failure.
 
@@ -98,6 +99,7 @@ def publish_release(
             activated another release meanwhile.
         storage: shards, copies and vectors of a full release; a copy has those of its base.
         forgotten, kept: see `Releases.publish`.
+        place: where the tables are staged, see `working_folder`.
 
     Raises:
         UsageError: a column is missing, an alias is an index, or the live release cannot be the base of this one.
@@ -106,7 +108,11 @@ def publish_release(
             server refuses or does not answer. If documents had been refused before, it is a PublicationError.
     """
     started = time.perf_counter()
-    with _publication_errors(), lease(catalogue.client, catalogue.prefix) as held, _staging_database() as connection:
+    with (
+        _publication_errors(),
+        lease(catalogue.client, catalogue.prefix) as held,
+        _staging_database(place) as connection,
+    ):
         live, damage = catalogue.live_or_damage()
         if damage:
             logger.warning("nothing counts as live: %s", str(damage).partition(": ")[0])
@@ -301,15 +307,15 @@ def _publication_errors() -> Iterator[None]:
 
 
 @contextmanager
-def _staging_database() -> Iterator[duckdb.DuckDBPyConnection]:
+def _staging_database(place: Path | None) -> Iterator[duckdb.DuckDBPyConnection]:
     """Yield a connection to a temporary file, since the tables of a large catalogue may not fit into memory.
 
     Raises:
         PublicationError: the block raised an error after documents had been refused.
     """
     with (
-        TemporaryDirectory(prefix="vlm4rec-") as folder,
-        duckdb.connect(str(Path(folder) / "staged.duckdb"), config={"memory_limit": _MEMORY}) as connection,
+        working_folder(place) as folder,
+        duckdb.connect(str(folder / "staged.duckdb"), config={"memory_limit": _MEMORY}) as connection,
     ):
         try:
             with _publication_errors():

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -59,6 +60,7 @@ class OpenSearchReleases(Releases):
         storage: Storage = DEFAULT,
         limits: Limits = LIMITS,
         weights_source: str = maven.CENTRAL,
+        place: Path | None = None,
     ) -> None:
         """Use a client of `connect`.
 
@@ -69,9 +71,10 @@ class OpenSearchReleases(Releases):
             storage: shards, copies and vectors of new releases.
             limits: how long the searches of an open release wait for the server.
             weights_source: of the encoder of these searches, see `Searcher`.
+            place: where publications stage their tables; None takes the temporary folder (TMPDIR).
         """
         self.catalogue, self.url, self._storage = ReleaseCatalogue(client, prefix), url, storage
-        self._limits, self._weights_source = limits, weights_source
+        self._limits, self._weights_source, self._place = limits, weights_source, place
 
     def publish(
         self,
@@ -82,7 +85,9 @@ class OpenSearchReleases(Releases):
         forgotten: ReadForgotten = frozenset,
         kept: Collection[str] = (),
     ) -> Publication:
-        return publish_release(self.catalogue, given, meta, incremental, force, self._storage, forgotten, kept)
+        return publish_release(
+            self.catalogue, given, meta, incremental, force, self._storage, forgotten, kept, self._place
+        )
 
     def live(self) -> str | None:
         with server_errors():
@@ -116,7 +121,7 @@ class OpenSearchReleases(Releases):
         with server_errors(), lease(self.catalogue.client, self.catalogue.prefix):
             self.catalogue.delete_unfinished()
             with activating(self.catalogue):
-                live = self.catalogue.live()
+                live = self.live_or_lost()
                 needed = {live, *self.older(live)[-1:]} if live else set()
                 return delete_old(self.catalogue, {*needed, *kept}, retained)
 

@@ -29,7 +29,8 @@ def delete_profiles(catalogue: ReleaseCatalogue, release: str, ids: Sequence[str
     for kind in INDEX_KINDS:
         of_kind = catalogue.index(kind, release)
         mapping = client.indices.get_mapping(index=of_kind, ignore_unavailable=True)  # a damaged release may lack it
-        if meta := mapping.get(of_kind, {}).get("mappings", {}).get("_meta"):
+        meta = mapping.get(of_kind, {}).get("mappings", {}).get("_meta", {})
+        if "whole" in meta:
             client.indices.put_mapping(index=of_kind, body={"_meta": {**meta, "users": users}})
     delete_documents(client, index, ids)
     client.indices.refresh(index=index)
