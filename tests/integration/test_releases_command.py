@@ -12,12 +12,13 @@ from helpers.workspace import Workspace
 
 from vlm4rec_search import Query
 from vlm4rec_search.common.errors import RunError, UsageError
-from vlm4rec_search.common.settings import Settings
+from vlm4rec_search.common.settings import ExplicitSettings, Settings
 from vlm4rec_search.embeddings.minilm import MiniLMEncoder
 from vlm4rec_search.indexes import open_releases
 from vlm4rec_search.indexes.embedded.pointer import publishing
 from vlm4rec_search.indexes.releases import Releases
 from vlm4rec_search.pipeline.diff import compare_releases
+from vlm4rec_search.pipeline.publish import publish_index
 from vlm4rec_search.pipeline.record import record_failure, record_publication
 from vlm4rec_search.search.rules import Rule
 
@@ -154,11 +155,23 @@ def test_publications_are_recorded_with_refused_documents(releases: Releases, tm
 def test_a_file_of_records_that_cannot_be_written_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vlm4rec_search.common.records.PATIENCE", 0.5)
     (tmp_path / "releases.duckdb").write_text("no database")
-    with pytest.raises(RunError, match=r"cannot write .*releases\.duckdb .*: close it elsewhere, or set VLM4REC_REL"):
+    with pytest.raises(RunError, match=r"cannot write .*releases\.duckdb .*: it is damaged: move it away, and take it"):
         record_failure(tmp_path / "releases.duckdb", "index", "full", meta(), "")
     inside = tmp_path / "releases.duckdb" / "releases.duckdb"  # whose folder is a file
     with pytest.raises(RunError, match=r"cannot write .* \((Not a directory|File exists)\): .* set VLM4REC_RELEASES"):
         record_failure(inside, "index", "full", meta(), "")
+
+
+@pytest.mark.parametrize("kept", [0, 5_000, 100_000], ids=["empty", "without its headers", "cut"])
+def test_a_damaged_file_of_records_stops_a_publication_before_it_begins(tmp_path: Path, kept: int) -> None:
+    file = tmp_path / "releases.duckdb"
+    with duckdb.connect(str(file)) as connection:
+        connection.execute("CREATE TABLE rows AS SELECT hash(range) AS number FROM range(100_000)")
+    file.write_bytes(file.read_bytes()[:kept])
+    settings = ExplicitSettings(project=None, index_url=str(tmp_path / "index"), releases=file)
+    with pytest.raises(RunError, match=r"cannot write .*releases\.duckdb .*: it is damaged: move it away, and take it"):
+        publish_index(settings)
+    assert [*tmp_path.iterdir()] == [file]
 
 
 def test_the_commands_list_roll_back_and_prune(workspace: Workspace) -> None:

@@ -19,6 +19,7 @@ from vlm4rec_search.datasets.events.compaction import compact
 from vlm4rec_search.datasets.events.event import parse_event
 from vlm4rec_search.datasets.events.log import EventLog
 from vlm4rec_search.datasets.forgotten import Forgotten, load_forgotten, save_forgotten
+from vlm4rec_search.pipeline import backup
 
 PHOTO = Path("photos") / "ab" / ("ab" * 32)
 
@@ -133,6 +134,21 @@ def test_a_damaged_database_is_replaced_when_told(shop: Path, name: str, damage:
     restored = run("restore", "shop.zip", "--force")
     assert restored.exit_code == 0, restored.output
     assert tables(shop / name) == before != []
+
+
+def test_a_backup_has_no_damaged_pages(shop: Path) -> None:
+    pay(shop, "long text " * 10_000)
+    with closing(sqlite3.connect(shop / "cache" / "results.sqlite")) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        (root,) = database.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'results'").fetchone()
+        (size,) = database.execute("PRAGMA page_size").fetchone()
+    with (shop / "cache" / "results.sqlite").open("r+b") as file:
+        file.seek((root - 1) * size)
+        file.write(b"\xab" * size)
+    refused = run("backup", "shop.zip")
+    assert (refused.exit_code, "results.sqlite cannot be copied" in refused.output) == (1, True), refused.output
+    assert "take it from an earlier backup" in refused.output
+    assert not (shop / "shop.zip").exists()
 
 
 def test_a_database_that_others_have_open_is_replaced_under_them(shop: Path) -> None:
@@ -266,6 +282,31 @@ def test_a_restore_forgets_whom_either_list_forgets(shop: Path, monkeypatch: pyt
     folder = move_to_new_folder(shop, monkeypatch)
     assert run("restore", "../shop.zip").exit_code == 0
     assert load_forgotten(folder / path) == first.adding(["u2"])
+
+
+def test_a_damaged_list_of_forgotten_shoppers_is_not_backed_up(shop: Path) -> None:
+    Path("forgotten.json").write_text('{"salt": "a"')
+    refused = run("backup", "shop.zip")
+    assert (refused.exit_code, "forgotten.json cannot be read" in refused.output) == (2, True), refused.output
+    assert "put the forgotten.json of a backup, which is a zip file, in its place" in refused.output
+    assert not (shop / "shop.zip").exists()
+
+
+def test_a_backup_with_a_damaged_list_of_forgotten_shoppers_needs_another_list(
+    shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_forgotten(Path("forgotten.json"), Forgotten().adding(["u1"]))
+    monkeypatch.setattr(backup, "_copy_forgotten", lambda _source, target: target.write_text("{"))
+    assert run("backup", "shop.zip").exit_code == 0
+    folder = move_to_new_folder(shop, monkeypatch)
+    refused = run("restore", "../shop.zip")
+    assert (refused.exit_code, "is damaged, and without it they would come back" in refused.output) == (2, True)
+    assert not (folder / "cache" / "results.sqlite").exists()
+    assert run("forget", "--user", "u2").exit_code == 0  # as the message says
+    restored = run("restore", "../shop.zip")
+    assert (restored.exit_code, "damaged and left out" in restored.output) == (0, True), restored.output
+    assert results(folder) == results(shop) != {}
+    assert [user in load_forgotten(folder / "forgotten.json") for user in ("u1", "u2")] == [False, True]
 
 
 def test_lists_of_forgotten_shoppers_that_began_apart_stop_a_restore(

@@ -11,6 +11,11 @@ from tenacity import Retrying, retry_if_exception, retry_if_exception_type, stop
 from vlm4rec_search.common.errors import RunError, first_line
 
 PATIENCE = 30.0  # seconds to wait while another process has the file open
+_CURE = (
+    "it is damaged: move it away, and take it from a backup, which is a zip file; without one the command begins a new"
+    " file, and no table or release is lost"
+)
+_DAMAGE = ("not a valid DuckDB database", "Corrupt database file", "Could not read enough bytes", "replaying WAL")
 
 T = TypeVar("T")
 
@@ -41,12 +46,31 @@ def append_rows(path: Path, create: Create, tables: Tables, setting: str) -> Non
         retrying(_insert, path, create, tables)
     except (OSError, duckdb.Error) as error:
         reason = getattr(error, "strerror", None) or first_line(error)
-        raise RunError(f"cannot write {path} ({reason}): close it elsewhere, or set {setting}") from None
+        cure = _CURE if _is_damaged(error) else f"close it elsewhere, or set {setting}"
+        raise RunError(f"cannot write {path} ({reason}): {cure}") from None
+
+
+def check_undamaged(path: Path) -> None:
+    """Refuse a file that `append_rows` could not write; a missing one, and one that another process has open, pass.
+
+    Raises:
+        RunError: the file is damaged.
+    """
+    try:
+        if path.is_file():
+            duckdb.connect(str(path), read_only=True).close()
+    except duckdb.Error as error:
+        if _is_damaged(error):
+            raise RunError(f"cannot write {path} ({first_line(error)}): {_CURE}") from None
 
 
 def is_in_use(error: BaseException) -> bool:
     """Return whether another process had a DuckDB file open that this one was to open."""
     return isinstance(error, duckdb.IOException) and "Could not set lock on file" in str(error)
+
+
+def _is_damaged(error: BaseException) -> bool:
+    return isinstance(error, duckdb.Error) and any(text in str(error) for text in _DAMAGE)
 
 
 def when_free(read: Callable[[], T]) -> T:

@@ -88,7 +88,7 @@ def load_forgotten(path: Path) -> Forgotten:
     except FileNotFoundError:
         return Forgotten()
     except (OSError, ValueError, TypeError, KeyError) as error:
-        advice = "move it away, and restore it from a backup"
+        advice = "put the forgotten.json of a backup, which is a zip file, in its place"
         raise UsageError(f"VLM4REC_FORGOTTEN: {path} cannot be read ({error}): {advice}") from None
     return Forgotten(salt, hashes)
 

@@ -4,6 +4,7 @@ checks and evaluations, the list of forgotten shoppers, and captions that people
 Everything else follows from the data folder and the project: tables by `sqlmesh plan`, a release by `vlm4rec index`.
 """
 
+import logging
 import re
 import shutil
 import sqlite3
@@ -32,12 +33,15 @@ from vlm4rec_search.datasets.events.compaction import events_lock
 from vlm4rec_search.datasets.forgotten import forgotten_lock, load_forgotten, save_forgotten
 from vlm4rec_search.pipeline.quality import history
 
+logger = logging.getLogger(__name__)
+
 EDITS = Path("caption_edits.csv")
 """Where captions that people wrote are restored to, if no setting names a file."""
 
 _CONTENTS = "backup.json"
 _LOG = "events.sqlite"
 _PHOTO = r"photos/[0-9a-f]{2}/[0-9a-f]{64}"
+_REPLACE = "move it away if it is damaged, and take it from an earlier backup, which is a zip file"
 _DAMAGED = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
 _UNWRITABLE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 _EVENTS = r"events/(interactions|others)/\d{4}-\d\d-\d\d\.parquet"
@@ -75,7 +79,7 @@ def write_backup(settings: Settings, target: Path, force: bool = False) -> dict[
         force: whether to replace an existing file.
 
     Raises:
-        UsageError: `target` exists, or there is nothing to back up.
+        UsageError: `target` exists, there is nothing to back up, or the list of forgotten shoppers cannot be read.
         RunError: a file cannot be read: it is damaged, or another process keeps it open for writing.
     """
     if target.exists() and not force:
@@ -112,8 +116,8 @@ def restore_backup(settings: Settings, source: Path, force: bool = False) -> dic
         force: whether to replace existing files.
 
     Raises:
-        UsageError: a file exists already, `source` is no backup, or the two lists of forgotten shoppers cannot become
-            one; nothing is written then.
+        UsageError: a file exists already, `source` is no backup, its list of forgotten shoppers is damaged and there
+            is no other, or the two lists cannot become one; nothing is written then.
         RunError: the backup is damaged, or a file cannot be written.
     """
     with working_folder(settings.cache) as folder:
@@ -155,12 +159,12 @@ def _parts(settings: Settings, names: list[str]) -> Mapping[str, _Part]:
     photos = [name for name in names if re.fullmatch(_PHOTO, name)]
     events = [name for name in names if re.fullmatch(_EVENTS, name)]
     return {
-        "forgotten.json": _Part(settings.forgotten, _copy_file, _join_forgotten, joins=True),
-        "results.sqlite": _Part(settings.cache / FILE, _copy_sqlite, _replace_sqlite),
+        "forgotten.json": _Part(settings.forgotten, _copy_forgotten, _join_forgotten, joins=True),
+        "results.sqlite": _Part(settings.cache / FILE, _copy_whole_sqlite, _replace_sqlite),
         "releases.duckdb": _Part(settings.releases, _copy_duckdb, _replace_duckdb),
         "checks.duckdb": _Part(settings.quality / history.FILE, _copy_duckdb, _replace_duckdb),
         "evaluations.duckdb": _Part(settings.results, _copy_duckdb, _replace_duckdb),
-        "served.sqlite": _Part(settings.served_file, _copy_sqlite, _replace_sqlite),
+        "served.sqlite": _Part(settings.served_file, _copy_whole_sqlite, _replace_sqlite),
         "judgments.csv": _Part(settings.judgments_file, _copy_file, _replace_file),
         "caption_edits.csv": _Part(settings.caption_edits or EDITS, _copy_file, _replace_file),
         _LOG: _Part(settings.events_file, partial(_copy_log, settings.events_folder), _replace_sqlite),
@@ -200,7 +204,7 @@ def _advice(error: sqlite3.Error | duckdb.Error) -> str:
     if code in _UNWRITABLE or "Could not write file" in str(error):
         return "make room if the disk is full"
     if code in _DAMAGED or (isinstance(error, duckdb.Error) and not is_in_use(error)):
-        return "move it away if it is damaged"
+        return _REPLACE
     return "end what is using it and try again"
 
 
@@ -210,10 +214,23 @@ def _copy_sqlite(source: Path, target: Path) -> None:
         database.backup(copy)
 
 
+def _copy_whole_sqlite(source: Path, target: Path) -> None:
+    """Copy a database and read the copy: SQLite copies damaged pages without a word.
+
+    Raises:
+        RunError: the database is damaged.
+    """
+    _copy_sqlite(source, target)
+    with closing(sqlite3.connect(target)) as copy:
+        (found,) = copy.execute("PRAGMA quick_check(1)").fetchone()
+    if found != "ok":
+        raise RunError(f"{source} cannot be copied ({found.splitlines()[-1]}): {_REPLACE}")
+
+
 def _copy_log(days: Path, source: Path, target: Path) -> None:
     """Copy the log of events while none of them moves into the files of the days."""
     with events_lock(days) if days.is_dir() else nullcontext():
-        _copy_sqlite(source, target)
+        _copy_whole_sqlite(source, target)
 
 
 def _copy_duckdb(source: Path, target: Path) -> None:
@@ -228,14 +245,39 @@ def _copy_file(source: Path, target: Path) -> None:
     shutil.copyfile(source, target)
 
 
+def _copy_forgotten(source: Path, target: Path) -> None:
+    load_forgotten(source)  # a damaged list would stop the restore
+    _copy_file(source, target)
+
+
 def _replace_file(path: Path, new: Path) -> None:
     with replacing_file(path) as part:
         shutil.copyfile(new, part)
 
 
 def _join_forgotten(path: Path, new: Path) -> None:
+    """Add the shoppers of a backup's list; one that is damaged is left out where there is another.
+
+    Raises:
+        UsageError: a list is damaged, or the two cannot become one.
+    """
     with forgotten_lock(path):
-        save_forgotten(path, load_forgotten(path).joined(load_forgotten(new)))
+        here = load_forgotten(path)
+        try:
+            given = load_forgotten(new)
+        except UsageError:
+            if not path.exists():
+                raise UsageError(
+                    "the list of forgotten shoppers in the backup is damaged, and without it they would come back: put"
+                    f" the forgotten.json of another backup, which is a zip file, at {path}, or begin a list there with"
+                    " `vlm4rec forget --user ID`; then restore again"
+                ) from None
+            logger.warning(
+                "the list of forgotten shoppers in the backup is damaged and left out: forget those again who are not"
+                " on the list here (`vlm4rec forget --user ID`)"
+            )
+            return
+        save_forgotten(path, here.joined(given))
 
 
 def _replace_sqlite(path: Path, new: Path) -> None:

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Protocol, TypeAlias
 
 from vlm4rec_search.common.errors import RunError, Vlm4recError
+from vlm4rec_search.common.records import check_undamaged
 from vlm4rec_search.common.settings import Settings
 from vlm4rec_search.common.version import package_version
 from vlm4rec_search.common.warehouse import read
@@ -75,8 +76,10 @@ def publish_index(
     Raises:
         UsageError: there is no warehouse, a table is missing, or the rules, the index URL or the list of the forgotten
             cannot be used.
-        RunError: another process is writing the warehouse, a suite or the gate refused, or the build failed.
+        RunError: another process is writing the warehouse, the file of records is damaged, a suite or the gate refused,
+            or the build failed.
     """
+    check_undamaged(settings.releases)  # which is written when the release is live
     given = load_rules(settings.rules)
     rules = given.rules
     expectations = settings.require_project() / "expectations"
