@@ -1,6 +1,5 @@
 """The moments at which a log is divided."""
 
-import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,11 +17,9 @@ from vlm4rec_search.evaluation.data import are_set
 from vlm4rec_search.evaluation.protocol import (
     Protocol,
     count_returning,
-    cuts_of,
     find_cuts,
     find_moments,
     find_window_moments,
-    given_window,
     histories_until,
     hold_out_last,
     taken_between,
@@ -70,24 +67,6 @@ def test_a_world_takes_encoder_and_cache_of_the_shop_alone(tmp_path: Path) -> No
     places = {"data_dir", "warehouse", "fitted", "served", "forgotten"}
     assert other == {*places, "captioner", "encoder", "cache"}
     assert {world[name].parent for name in places} == {tmp_path}
-
-
-@pytest.mark.parametrize(("end", "window"), [(4, [2.0, 3.0]), (3, [2.0, 3.0]), (2, None)])
-def test_the_split_of_a_data_set_ends_no_window_after_the_moment_of_the_tables(
-    tmp_path: Path, end: int, window: list[float] | None
-) -> None:
-    splits = {"train": 2, "validation": 3, "test": 4}
-    days = {part: str((START + timedelta(days=day)).date()) for part, day in splits.items()}
-    (tmp_path / "GIVEN.json").write_text(json.dumps({"splits": days}))
-    with log([*range(5), *[2] * 20]) as connection:
-        connection.execute("UPDATE histories.as_of SET as_of = ?", [START + timedelta(days=end)])
-        given = given_window(connection, tmp_path)
-        assert (given and days_of(given)) == window
-        if end == 4:
-            assert cuts_of(connection, tmp_path, Protocol()).test == START + timedelta(days=3)
-        else:
-            with pytest.raises(UsageError, match=r"split ends at 2025-01-05 .* without VLM4REC_AS_OF"):
-                cuts_of(connection, tmp_path, Protocol())
 
 
 def test_a_day_with_many_first_purchases_leaves_fewer_windows() -> None:

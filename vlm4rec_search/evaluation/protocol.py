@@ -291,31 +291,9 @@ def cuts_of(connection: "DuckDBPyConnection", data: Path, protocol: Protocol) ->
     """Return the moments of the time split: those of the data set, or those of the protocol's shares.
 
     Raises:
-        UsageError: GIVEN.json cannot be read, the tables end before its split does, or there are too few interactions
-            to split.
+        UsageError: GIVEN.json cannot be read, or there are too few interactions to split.
     """
-    given = given_cuts(data)
-    if given is None:
-        return find_cuts(connection, protocol)
-    end = _end(connection)
-    if end is None or end < given.end:
-        raise UsageError(
-            f"the data set's own split ends at {given.end}, after the tables ({end}): run `sqlmesh plan` without"
-            " VLM4REC_AS_OF to evaluate"
-        )
-    return given
-
-
-def given_window(connection: "DuckDBPyConnection", data: Path) -> list[datetime] | None:
-    """Return start and end of the validation part of a data set's own split, on which a ranking is chosen.
-
-    None without a split, and where the tables end before this part does: what happened afterwards chooses nothing.
-
-    Raises:
-        UsageError: GIVEN.json cannot be read.
-    """
-    given, end = given_cuts(data), _end(connection)
-    return [given.validation, given.test] if given and end and given.test <= end else None
+    return given_cuts(data) or find_cuts(connection, protocol)
 
 
 def given_vectors(data: Path, kind: str) -> "pd.DataFrame | None":

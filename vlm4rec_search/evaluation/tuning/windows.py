@@ -24,7 +24,7 @@ from vlm4rec_search.evaluation.protocol import (
     count_returning,
     find_targets,
     find_window_moments,
-    given_window,
+    given_cuts,
     histories_until,
     taken_between,
 )
@@ -114,14 +114,15 @@ class Windows:
 def moments_of(bench: Workbench, protocol: Protocol) -> list[datetime]:
     """Return the starts of the windows and the end of the last, which is the start of the test part.
 
-    A data set with a split of its own has one window, its validation part, if the tables know all of it.
+    A data set with a split of its own has one window, its validation part.
 
     Raises:
         UsageError: there are too few interactions for windows, or GIVEN.json cannot be read.
     """
+    if given := given_cuts(bench.settings.data_dir):
+        return [given.validation, given.test]
     with read(bench.settings.warehouse) as connection:
-        given = given_window(connection, bench.settings.data_dir)
-        return given or find_window_moments(connection, (*STARTS, protocol.test))
+        return find_window_moments(connection, (*STARTS, protocol.test))
 
 
 def count_shoppers(bench: Workbench, protocol: Protocol, enough: int) -> int:
