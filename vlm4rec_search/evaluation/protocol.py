@@ -155,7 +155,7 @@ def find_moments(
     Raises:
         UsageError: there are no interactions, or two moments are the same.
     """
-    end = end or _end(connection)
+    end = end or find_end(connection)
     inner = [share for share in shares if share < 1.0]
     found = _cuts(connection, inner, end)
     moments = [*found, end] if end else []
@@ -170,7 +170,7 @@ def find_window_moments(connection: "DuckDBPyConnection", shares: Sequence[float
     Raises:
         UsageError: there are fewer than two different moments.
     """
-    moments = sorted(set(_cuts(connection, shares, _end(connection))))
+    moments = sorted(set(_cuts(connection, shares, find_end(connection))))
     if len(moments) < 2:
         raise UsageError("the interactions happened at too few different times for windows")
     return moments
@@ -182,8 +182,8 @@ def _cuts(connection: "DuckDBPyConnection", shares: Sequence[float], end: dateti
     return found or []
 
 
-def _end(connection: "DuckDBPyConnection") -> datetime | None:
-    """Return the moment of the tables."""
+def find_end(connection: "DuckDBPyConnection") -> datetime | None:
+    """Return the moment of the tables, None without interactions."""
     found: tuple[datetime | None] | None = connection.execute(_SPAN).fetchone()
     return found[0] if found else None
 

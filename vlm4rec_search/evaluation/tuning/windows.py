@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vlm4rec_search.common.concurrency import usable_cores
+from vlm4rec_search.common.errors import UsageError
 from vlm4rec_search.common.processes import run_in_processes
 from vlm4rec_search.common.progress import bar
 from vlm4rec_search.common.settings import Settings
@@ -22,6 +23,7 @@ from vlm4rec_search.evaluation.data import Targets, incidence
 from vlm4rec_search.evaluation.protocol import (
     Protocol,
     count_returning,
+    find_end,
     find_targets,
     find_window_moments,
     given_cuts,
@@ -114,22 +116,31 @@ class Windows:
 def moments_of(bench: Workbench, protocol: Protocol) -> list[datetime]:
     """Return the starts of the windows and the end of the last, which is the start of the test part.
 
-    A data set with a split of its own has one window, its validation part.
+    A data set with a split of its own has one window, its validation part. No window ends after the moment of the
+    tables: a choice for them may not know what happened later.
 
     Raises:
-        UsageError: there are too few interactions for windows, or GIVEN.json cannot be read.
+        UsageError: there are too few interactions for windows, the data set's own window ends after the moment of the
+            tables, or GIVEN.json cannot be read.
     """
-    if given := given_cuts(bench.settings.data_dir):
-        return [given.validation, given.test]
+    given = given_cuts(bench.settings.data_dir)
     with read(bench.settings.warehouse) as connection:
-        return find_window_moments(connection, (*STARTS, protocol.test))
+        if given is None:
+            return find_window_moments(connection, (*STARTS, protocol.test))
+        end = find_end(connection)
+    if end is None or end < given.test:
+        raise UsageError(
+            f"the tables end at {end}, before the window of the data set's own split ({given.test}): run `sqlmesh plan`"
+            " without VLM4REC_AS_OF, or with a later one"
+        )
+    return [given.validation, given.test]
 
 
 def count_shoppers(bench: Workbench, protocol: Protocol, enough: int) -> int:
     """Return an upper bound of `Windows.shoppers` that takes seconds: no table is built. Counting ends at `enough`.
 
     Raises:
-        UsageError: there are too few interactions for windows, or GIVEN.json cannot be read.
+        UsageError: as for `moments_of`.
     """
     count, moments = 0, moments_of(bench, protocol)
     histories = histories_until(bench.settings.require_project())
@@ -154,7 +165,7 @@ def build_windows(bench: Workbench, protocol: Protocol, file: Path, deep: Rankin
         folder: for temporary releases.
 
     Raises:
-        UsageError: there are too few interactions for windows, or the tables of a moment have no documents.
+        UsageError: as for `moments_of`, or the tables of a moment have no documents.
         RunError: a plan fails, or a process is ended.
     """
     moments = moments_of(bench, protocol)
