@@ -93,7 +93,12 @@ def write_program(path: Path, text: str) -> None:
 def start(nightly: Path) -> subprocess.Popen[str]:
     path = f"{nightly.parent / 'bin'}:{os.environ['PATH']}"
     environment = os.environ | {"PATH": path, "ALERT_URL": "https://alerts.example.org/shop"}
-    return subprocess.Popen([nightly], env=environment, stderr=subprocess.PIPE, text=True)
+
+    def hear_signals() -> None:
+        for number in (signal.SIGINT, signal.SIGHUP):  # a shell cannot trap what it is started without
+            signal.signal(number, signal.SIG_DFL)
+
+    return subprocess.Popen([nightly], env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=hear_signals)
 
 
 def test_the_nightly_job_stops_at_the_first_step_that_fails_and_alerts(nightly: Path) -> None:
